@@ -1,0 +1,1 @@
+"""One-step and few-step worlds whose every quantity has a closed form."""

@@ -1,0 +1,219 @@
+"""The environment contract: pure functions, explicit noise, small states.
+
+Four things are kept apart. *Static structure* is the environment object itself, frozen and
+hashable. *Params* are the numbers an experiment may sweep, a pytree of arrays. A *level* is what
+all rollouts of one prompt share, rebuilt from an int32 id. A *state* is what changes during an
+episode, in the smallest integers that fit. Every method is written for one instance; callers
+``vmap``. Only ``draw`` and ``draw_reset`` see the whole batch, so that a million environments
+cost one batched draw per step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxrl_envs.errors import BadInput
+
+Tree = Any
+"""A pytree of arrays whose structure is the environment's own business."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Transition:
+    """What one step returns.
+
+    Attributes:
+        state: the state after the action, also on the last step (never a reset state).
+        reward: named channels of float32 scalars; ``true`` is always present, and diagnostics
+            always look at it. A recipe says which channels the learner may see.
+        terminated: the episode ended by the rules of the world.
+        truncated: the episode ended by a time limit. Both flags may be true.
+        info: what the world knows exactly and mechanisms may ask for: ``correct`` (bool),
+            ``mode_id`` (int32, -1 if none) and whatever else the world documents.
+    """
+
+    state: Tree
+    reward: dict[str, Float[Array, ""]]
+    terminated: Bool[Array, ""]
+    truncated: Bool[Array, ""]
+    info: dict[str, Array] = field(default_factory=dict)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Solutions:
+    """The distinct optimal solutions of one level.
+
+    Attributes:
+        count: how many there are, float32 (counts pass 2^31 quickly).
+        label: ``(states, actions[T], length) -> int32`` names the solution a trajectory belongs
+            to, in ``0 .. count - 1`` or any other injective code; -1 for a trajectory that is
+            not an optimal solution. ``states`` has a leading time axis of the same length T.
+    """
+
+    count: Float[Array, ""]
+    label: Callable[[Tree, Int[Array, "T"], Int[Array, ""]], Int[Array, ""]] = field(
+        metadata={"static": True}
+    )
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """Integers ``0 .. n - 1``."""
+
+    n: int
+    shape: tuple[int, ...] = ()
+
+    def contains(self, x: Array) -> Bool[Array, ""]:
+        return jnp.all((x >= 0) & (x < self.n))
+
+
+@dataclass(frozen=True)
+class MultiDiscrete:
+    """Vectors of integers, entry i in ``0 .. nvec[i] - 1``."""
+
+    nvec: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.nvec),)
+
+    def contains(self, x: Array) -> Bool[Array, ""]:
+        return jnp.all((x >= 0) & (x < jnp.asarray(self.nvec)))
+
+
+@dataclass(frozen=True)
+class Box:
+    """Float arrays of a fixed shape between two bounds (which may be infinite)."""
+
+    low: float
+    high: float
+    shape: tuple[int, ...]
+
+    def contains(self, x: Array) -> Bool[Array, ""]:
+        return jnp.all((x >= self.low) & (x <= self.high))
+
+
+Space = Discrete | MultiDiscrete | Box
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """The members every world has. See the module docstring for params, level and state.
+
+    Optional members, looked up by name where a caller needs them: ``tabular(params, level)``
+    (a :class:`TabularMDP`), ``solutions(params, level)`` (:class:`Solutions`),
+    ``optimal_value(params, level)`` (best undiscounted return of the ``true`` channel),
+    ``pass_rate(params, level)`` (prescribed success probability of a base policy on the level),
+    ``check_params(params)`` (raises :class:`BadInput` on concrete values that make no sense).
+    """
+
+    @property
+    def horizon(self) -> int:
+        """Static upper bound on the length of an episode."""
+        ...
+
+    @property
+    def truncates(self) -> bool:
+        """Whether an episode can be cut by a time limit without having terminated."""
+        ...
+
+    @property
+    def default_params(self) -> Tree: ...
+
+    @property
+    def observation_space(self) -> Space: ...
+
+    @property
+    def action_space(self) -> Discrete: ...
+
+    def level_ids(self, split: str) -> range:
+        """The ids of ``train`` or ``test`` prompts: disjoint by construction."""
+        ...
+
+    def make_level(self, params: Tree, level_id: Int[Array, ""]) -> Tree:
+        """The prompt behind an id; deterministic."""
+        ...
+
+    def draw_reset(self, key: Array, batch_shape: tuple[int, ...]) -> Tree:
+        """Base noise of one reset for a whole batch; ``()`` where starts are fixed."""
+        ...
+
+    def draw(self, key: Array, batch_shape: tuple[int, ...]) -> Tree:
+        """Base noise of one step for a whole batch; ``()`` where the world is deterministic."""
+        ...
+
+    def reset(self, params: Tree, level: Tree, noise: Tree) -> Tree:
+        """The first state of an episode."""
+        ...
+
+    def step(
+        self, params: Tree, level: Tree, state: Tree, action: Int[Array, ""], noise: Tree
+    ) -> Transition:
+        """One deterministic step given the noise. Actions outside the space are clamped."""
+        ...
+
+    def observe(self, params: Tree, level: Tree, state: Tree) -> Array:
+        """What the policy sees: pure, so it is recomputed and never stored."""
+        ...
+
+    def render(self, params: Tree, level: Tree, state: Tree) -> str:
+        """The state as text, for a terminal and a notebook."""
+        ...
+
+
+_REGISTRY: dict[str, Callable[..., Environment]] = {}
+
+
+def register(env_id: str, factory: Callable[..., Environment]) -> None:
+    """Make ``factory`` reachable as ``make(env_id, **static)``.
+
+    Raises:
+        BadInput: when the id is already taken by another factory.
+    """
+    if _REGISTRY.get(env_id, factory) is not factory:
+        raise BadInput("environment.id", env_id, "an id that is not registered yet")
+    _REGISTRY[env_id] = factory
+
+
+def registered() -> tuple[str, ...]:
+    """All ids :func:`make` accepts, sorted."""
+    return tuple(sorted(_REGISTRY))
+
+
+def make(env_id: str, **static: Any) -> Environment:
+    """Build a world from its id and its static structure; ``gymnax/<id>`` wraps one of gymnax's.
+
+    Raises:
+        BadInput: unknown id, unknown parameter name, or a structure the world refuses.
+    """
+    from jaxrl_envs.validate import build
+
+    if env_id.startswith("gymnax/"):
+        from jaxrl_envs.compat import from_gymnax
+
+        return from_gymnax(env_id.removeprefix("gymnax/"), **static)
+    if env_id not in _REGISTRY:
+        raise BadInput("environment.id", env_id, "a registered environment", registered())
+    return build(_REGISTRY[env_id], static)
+
+
+def require(env: Environment, member: str) -> Any:
+    """An optional member of a world.
+
+    Raises:
+        BadInput: when the world does not have it; the message lists the worlds that do.
+    """
+    if not hasattr(env, member):
+        have = [i for i, factory in sorted(_REGISTRY.items()) if hasattr(factory, member)]
+        raise BadInput(
+            "environment", type(env).__name__, f"a world with `{member}` (one of {', '.join(have)})"
+        )
+    return getattr(env, member)

@@ -1,0 +1,1 @@
+"""Movement on small grids, enumerable to the last trajectory."""

@@ -1,0 +1,1 @@
+"""Token sequences with a verifier and a known number of valid derivations."""

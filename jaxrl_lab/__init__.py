@@ -1,0 +1,1 @@
+"""A laboratory for the dynamics of reinforcement learning at small scale."""

@@ -1,0 +1,93 @@
+"""Configuration files are data: reading one executes nothing and forgives nothing.
+
+YAML is read with the safe loader only, duplicate keys and anchors are refused, and every
+complaint is one line that names the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jaxrl_envs.errors import BadInput
+
+LARGEST = 1_000_000
+"""Bytes a configuration file may have; the largest of ours has a few thousand."""
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, without duplicate keys and without anchors (which can explode)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(None, None, "anchors are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(
+                    None, None, f"key {key!r} is not text", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.MarkedYAMLError(
+                    None, None, f"key {key!r} appears twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def folder() -> Path:
+    """Where the package's configuration files are: installed beside it, or in its repository."""
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        BadInput: no such file, too large, not text, not YAML, or not a mapping.
+    """
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise BadInput(str(path), f"{size} bytes", f"a file of at most {LARGEST} bytes")
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise BadInput("config", str(path), f"a readable YAML file ({reason})") from None
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """The mapping in a YAML text; ``where`` names its origin in complaints."""
+    try:
+        data = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "unreadable"
+        raise BadInput(where, f"{problem}{line}", "valid YAML") from None
+    except RecursionError:
+        raise BadInput(where, "nested too deeply", "valid YAML") from None
+    if not isinstance(data, dict):
+        raise BadInput(where, data, "a mapping of keys to values")
+    return data
+
+
+def parse_value(text: str) -> Any:
+    """A value typed on the command line, read as YAML (``0.3``, ``[1, 2]``, ``grpo``)."""
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, RecursionError):
+        return text
+
+
+def dump_yaml(data: Any) -> str:
+    """YAML in the order given, short lists on one line."""
+    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, allow_unicode=True)

@@ -1,0 +1,13 @@
+"""Random keys by name: every stream of randomness has an address and is used once."""
+
+from __future__ import annotations
+
+import zlib
+
+import jax
+from jaxtyping import Array
+
+
+def named(key: Array, name: str) -> Array:
+    """The sub-key of ``key`` for a named purpose; the same name gives the same key."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)

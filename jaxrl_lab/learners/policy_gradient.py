@@ -1,0 +1,350 @@
+"""The policy-gradient learner: one update, from the plan to the new parameters.
+
+Read top to bottom: :meth:`PolicyGradient.update` is the whole algorithm, and every named method
+(REINFORCE, PPO, GRPO, DAPO, …) is a recipe whose mechanisms fill the slots it calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxrl_envs import Environment
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxrl_lab.groups import EqualGroups, is_informative
+from jaxrl_lab.keys import named
+from jaxrl_lab.mechanisms.aggregate import SequenceSum
+from jaxrl_lab.mechanisms.core import each, name_of, resolve
+from jaxrl_lab.mechanisms.surrogate import ScoreFunction
+from jaxrl_lab.policies.core import Policy
+from jaxrl_lab.recipes import Recipe
+from jaxrl_lab.rollouts import World, collect_episodes, collect_stream, make_world, observe, refill
+from jaxrl_lab.rollouts.stream import start_stream
+from jaxrl_lab.types import (
+    Batch,
+    Context,
+    LearnerState,
+    Outputs,
+    Plan,
+    PolicyOutput,
+    Tree,
+    masked_mean,
+)
+
+Tape = list[dict[str, Any]]
+"""What :func:`~jaxrl_lab.experiments.debug` reads: one entry per mechanism called."""
+
+
+@dataclass(frozen=True)
+class PolicyGradient:
+    """Static facts of a learner; recipes, worlds and states are arguments, so they can be vmapped.
+
+    Attributes:
+        env, policy: what acts where.
+        split: whose prompts are trained on.
+    """
+
+    env: Environment
+    policy: Policy
+    split: str = "train"
+
+    # ------------------------------------------------------------------ set-up
+
+    def world(self, env_params: Tree) -> World:
+        """The environment as the updates see it; computed once, outside the scan over updates."""
+        return make_world(self.env, env_params)
+
+    def init(
+        self, recipe: Recipe, world: World, key: Array, base: Tree | None = None
+    ) -> LearnerState:
+        """A learner before its first update, from fresh or from pretrained parameters."""
+        params = self.policy.init(named(key, "init")) if base is None else base
+        spec = recipe.spec(self.env, self.policy)
+        memory = {
+            f"{slot}.{i}": mech.init(spec)
+            for slot, i, mech in each(recipe)
+            if hasattr(mech, "init")
+        }
+        stream: Tree = ()
+        if recipe.rollout == "stream":
+            n = spec.prompts
+            stream = start_stream(self.env, self.policy, world, self.split, named(key, "stream"), n)
+        # Copies, not aliases: a donated buffer may appear once only.
+        trees = {name: jax.tree.map(jnp.copy, params) for name in recipe.passes}
+        with jax.numpy_dtype_promotion("standard"):
+            opt = _optimizer(resolve(recipe, jnp.float32(0.0))).init(params)
+        return LearnerState(params, opt, memory, trees, stream, jnp.bool_(True), jnp.int32(-1))
+
+    # ------------------------------------------------------------------ the algorithm
+
+    def update(
+        self,
+        recipe: Recipe,
+        world: World,
+        state: LearnerState,
+        key: Array,
+        update: Int[Array, ""],
+        total: Int[Array, ""],
+        tape: Tape | None = None,
+    ) -> tuple[LearnerState, dict[str, Float[Array, ""]]]:
+        """One outer update: collect a batch, look back at it, improve the policy on it.
+
+        Args:
+            key: of this update, ``fold_in(seed_key, update)``.
+            update, total: index of the update and length of the training.
+            tape: where every slot's input and output is written, for a replay without jit.
+
+        Returns:
+            The next state and the update's scalars. A state whose loss or parameters would not
+            be finite is frozen instead, and ``stopped`` says when.
+        """
+        progress = update.astype(jnp.float32) / jnp.maximum(total - 1, 1).astype(jnp.float32)
+        recipe = resolve(recipe, progress)
+        ctx = Context(update, progress, key)
+
+        stream, batch, tokens = self._collect(recipe, world, state, ctx, tape)
+        batch, passes = self._look_back(recipe, world, state, batch)
+        ctx = replace(ctx, passes=passes)
+        for slot in ("reward", "advantage", "credit"):
+            batch = self._chain(recipe, slot, batch, state, ctx, tape)
+
+        params, opt, fit = self._improve(recipe, world, state, batch, ctx, tape)
+        fit |= _describe(batch) | {"tokens": tokens}
+        candidate = replace(state, params=params, opt=opt, stream=stream)
+        for i, mech in enumerate(recipe.update):
+            mech_ctx = self._context(ctx, "update", i, state)
+            before, candidate = candidate, mech(state, candidate, fit, mech_ctx)
+            _write(tape, "update", mech, before, candidate)
+        memory = dict(state.memory)
+        for slot, i, mech in each(recipe):
+            if hasattr(mech, "advance"):
+                name = f"{slot}.{i}"
+                mech_ctx = self._context(ctx, slot, i, state)
+                memory[name] = mech.advance(state.memory[name], batch, fit, mech_ctx)
+        candidate = replace(candidate, memory=memory)
+        return _freeze_unless_finite(state, candidate, fit["objective"], update), fit
+
+    # ------------------------------------------------------------------ its parts
+
+    def _collect(
+        self, recipe: Recipe, world: World, state: LearnerState, ctx: Context, tape: Tape | None
+    ) -> tuple[Tree, Batch, Float[Array, ""]]:
+        """Slot ``task`` and the rollouts: the stream, the batch, the tokens generated."""
+        env, policy, params = self.env, self.policy, state.params
+        bootstrap = "value" in recipe.needs
+        if recipe.rollout == "stream":
+            steps = recipe.spec(env, policy).horizon
+            key = named(ctx.key, "rollout")
+            stream, batch = collect_stream(
+                env,
+                policy,
+                world,
+                params,
+                state.stream,
+                self.split,
+                key,
+                steps,
+                bootstrap=bootstrap,
+            )
+            return stream, batch, jnp.sum(batch.mask, dtype=jnp.float32)
+
+        def collect(round_: Int[Array, ""]) -> Batch:
+            round_ctx = replace(ctx, key=jax.random.fold_in(ctx.key, round_))
+            plan = self._default_plan(recipe, named(round_ctx.key, "prompts"))
+            plan = self._chain(recipe, "task", plan, state, round_ctx, tape)
+            key = named(round_ctx.key, "rollout")
+            return collect_episodes(env, policy, world, params, plan, key, bootstrap=bootstrap)
+
+        samplers = [m for m in recipe.task if hasattr(m, "keep")]
+        if not samplers:
+            batch = collect(jnp.int32(0))
+            return (), batch, jnp.sum(batch.mask, dtype=jnp.float32)
+
+        def keep(batch: Batch) -> Bool[Array, "B"]:
+            return jnp.all(jnp.stack([m.keep(batch) for m in samplers]), axis=0)
+
+        batch, tokens, _ = refill(collect, keep, max(m.rounds for m in samplers))
+        return (), batch, tokens
+
+    def _default_plan(self, recipe: Recipe, key: Array) -> Plan:
+        """All prompts in order where the batch is as large as the split, else a uniform draw."""
+        ids = self.env.level_ids(self.split)
+        spec = recipe.spec(self.env, self.policy)
+        b, shape = spec.prompts, (spec.prompts, spec.group)
+        if b == len(ids):
+            chosen = jnp.arange(b, dtype=jnp.int32)
+        elif b < len(ids) <= 65536:
+            chosen = jax.random.permutation(key, len(ids))[:b].astype(jnp.int32)
+        else:
+            chosen = jax.random.randint(key, (b,), 0, len(ids), jnp.int32)
+        level_ids = ids.start + ids.step * chosen
+        return Plan(level_ids, jnp.ones(shape, bool), jnp.zeros(shape, jnp.int8))
+
+    def _look_back(
+        self, recipe: Recipe, world: World, state: LearnerState, batch: Batch
+    ) -> tuple[Batch, dict[str, PolicyOutput]]:
+        """Evaluate the batch under the collecting parameters and under every further tree."""
+        out = self._unroll(world, state.params, batch)
+        passes = {name: self._unroll(world, state.trees[name], batch) for name in recipe.passes}
+        batch = replace(batch, logp_old=out.dist.logp(batch.action), value=out.value)
+        returns = jnp.where(batch.mask, batch.returns[..., None], 0.0)
+        return replace(batch, advantage=returns), passes
+
+    def _unroll(self, world: World, params: Tree, batch: Batch) -> PolicyOutput:
+        obs = observe(self.env, world, batch.level_id, batch.state, batch.action.shape)
+        return self.policy.unroll(params, obs, batch.resets, batch.carry)
+
+    def _improve(
+        self,
+        recipe: Recipe,
+        world: World,
+        state: LearnerState,
+        batch: Batch,
+        ctx: Context,
+        tape: Tape | None,
+    ) -> tuple[Tree, Tree, dict[str, Float[Array, ""]]]:
+        """Epochs of minibatch ascent; whole groups stay inside one minibatch."""
+        tx = _optimizer(recipe)
+        prompts = batch.action.shape[0]
+
+        def one_step(
+            learned: tuple[Tree, Tree], at: tuple[Int[Array, ""], Int[Array, "b"] | None]
+        ) -> tuple[tuple[Tree, Tree], dict[str, Float[Array, ""]]]:
+            params, opt = learned
+            i, index = at
+            part, passes = batch, ctx.passes
+            if index is not None:
+                part = batch.take(index)
+                passes = {name: out.take(index) for name, out in ctx.passes.items()}
+            step_ctx = replace(ctx, key=jax.random.fold_in(named(ctx.key, "loss"), i))
+
+            def negative(params: Tree) -> tuple[Float[Array, ""], dict[str, Any]]:
+                out = self._unroll(world, params, part)
+                outputs = Outputs(out.dist.logp(part.action), out, passes)
+                objective, trace = self._objective(recipe, outputs, part, state, step_ctx)
+                return -objective, trace
+
+            (loss, trace), grads = jax.value_and_grad(negative, has_aux=True)(params)
+            if tape is not None:  # once more outside the gradient, where values are concrete
+                out = self._unroll(world, params, part)
+                outputs = Outputs(out.dist.logp(part.action), out, passes)
+                self._objective(recipe, outputs, part, state, step_ctx, tape)
+            # Optax mixes Python numbers and arrays in ways strict promotion refuses.
+            with jax.numpy_dtype_promotion("standard"):
+                change, opt = tx.update(grads, opt, params)
+                params = optax.apply_updates(params, change)
+            scalars = {
+                "objective": -loss,
+                "clipped": masked_mean(trace["clipped"].astype(jnp.float32), part.mask),
+                "gradient_norm": optax.tree.norm(grads),
+            }
+            return (params, opt), scalars
+
+        steps = recipe.epochs * recipe.minibatches
+        index = None
+        if recipe.minibatches > 1:
+            keys = jax.random.split(named(ctx.key, "shuffle"), recipe.epochs)
+            order = jax.vmap(lambda k: jax.random.permutation(k, prompts))(keys)
+            index = order.reshape(steps, prompts // recipe.minibatches)
+        learned, scalars = jax.lax.scan(
+            one_step, (state.params, state.opt), (jnp.arange(steps, dtype=jnp.int32), index)
+        )
+        return *learned, jax.tree.map(jnp.mean, scalars)
+
+    def _objective(
+        self,
+        recipe: Recipe,
+        out: Outputs,
+        batch: Batch,
+        state: LearnerState,
+        ctx: Context,
+        tape: Tape | None = None,
+    ) -> tuple[Float[Array, ""], dict[str, Any]]:
+        """Slots ``surrogate``, ``weight``, ``regularizer`` and ``aggregate``: what is maximized.
+
+        J = aggregate( Σ surrogate · Π sg(weight) - Σ per-token regularizer ) - Σ scalar ones.
+        """
+        per_token, aux = jnp.zeros_like(out.logp), {"clipped": jnp.zeros_like(batch.mask)}
+        for i, mech in enumerate(recipe.surrogate or (ScoreFunction(),)):
+            term, more = mech(out, batch, self._context(ctx, "surrogate", i, state))
+            per_token, aux = per_token + term, aux | more
+            _write(tape, "surrogate", mech, (out, batch), (term, more))
+        for i, mech in enumerate(recipe.weight):
+            factor = mech(out, batch, aux, self._context(ctx, "weight", i, state))
+            per_token = per_token * jax.lax.stop_gradient(factor)
+            _write(tape, "weight", mech, (out, batch, aux), factor)
+        scalar = jnp.float32(0.0)
+        for i, mech in enumerate(recipe.regularizer):
+            penalty = mech(out, batch, aux, self._context(ctx, "regularizer", i, state))
+            if penalty.ndim == 0:
+                scalar = scalar + penalty
+            else:
+                per_token = per_token - penalty
+            _write(tape, "regularizer", mech, (out, batch, aux), penalty)
+        aggregate = recipe.aggregate[0] if recipe.aggregate else SequenceSum()
+        objective = aggregate(per_token, batch.mask)
+        _write(tape, "aggregate", aggregate, (per_token, batch.mask), objective)
+        return objective - scalar, aux
+
+    # ------------------------------------------------------------------ calling mechanisms
+
+    def _chain(
+        self,
+        recipe: Recipe,
+        slot: str,
+        value: Any,
+        state: LearnerState,
+        ctx: Context,
+        tape: Tape | None,
+    ) -> Any:
+        """Pass a value through the mechanisms of a slot, left to right."""
+        for i, mech in enumerate(getattr(recipe, slot)):
+            before, value = value, mech(value, self._context(ctx, slot, i, state))
+            _write(tape, slot, mech, before, value)
+        return value
+
+    def _context(self, ctx: Context, slot: str, i: int, state: LearnerState) -> Context:
+        """The context of one mechanism: its own key and memory."""
+        name = f"{slot}.{i}"
+        return replace(ctx, key=named(ctx.key, name), memory=state.memory.get(name, ()))
+
+
+def _write(tape: Tape | None, slot: str, mech: Any, given: Any, returned: Any) -> None:
+    if tape is not None:
+        tape.append({"slot": slot, "mechanism": name_of(mech), "input": given, "output": returned})
+
+
+def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
+    parts: Sequence[optax.GradientTransformation] = [m.tx() for m in recipe.optimizer]
+    return optax.chain(*parts)
+
+
+def _describe(batch: Batch) -> dict[str, Float[Array, ""]]:
+    """Scalars every run reports; ``true`` whatever the learner was allowed to see."""
+    true = jnp.where(batch.mask, batch.channels["true"], 0.0)
+    episodes = jnp.sum(batch.terminated | batch.truncated, dtype=jnp.float32)
+    informative = is_informative(EqualGroups(batch.valid), batch.returns)
+    return {
+        "return": jnp.sum(true) / jnp.maximum(episodes, 1.0),
+        "informative_groups": jnp.mean(informative.astype(jnp.float32)),
+    }
+
+
+def _freeze_unless_finite(
+    state: LearnerState,
+    candidate: LearnerState,
+    objective: Float[Array, ""],
+    update: Int[Array, ""],
+) -> LearnerState:
+    """The candidate, or the old state for good once something is not finite."""
+    finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(candidate.params)]
+    healthy = jnp.isfinite(objective) & jnp.all(jnp.stack(finite))
+    go_on = state.alive & healthy
+    kept = jax.tree.map(lambda new, old: jnp.where(go_on, new, old), candidate, state)
+    stopped = jnp.where(state.alive & ~healthy, update.astype(jnp.int32), state.stopped)
+    return replace(kept, alive=go_on, stopped=stopped)

@@ -1,0 +1,78 @@
+"""Mechanisms, one room per slot of a recipe.
+
+``catalog()[slot][name]`` finds the ones that configuration files may name; a mechanism of your
+own needs no entry there: put the object into the recipe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from jaxrl_lab.mechanisms import (
+    advantage,
+    aggregate,
+    credit,
+    optimizer,
+    regularizer,
+    reward,
+    surrogate,
+    task,
+    update,
+    weight,
+)
+from jaxrl_lab.mechanisms.core import SLOTS, Spec, equation_of, mechanism, name_of
+from jaxrl_lab.mechanisms.schedules import SCHEDULES, Cosine, Linear, Schedule
+
+ROOMS: dict[str, ModuleType] = {
+    "task": task,
+    "reward": reward,
+    "advantage": advantage,
+    "credit": credit,
+    "surrogate": surrogate,
+    "weight": weight,
+    "regularizer": regularizer,
+    "aggregate": aggregate,
+    "optimizer": optimizer,
+    "update": update,
+}
+
+
+@cache
+def catalog() -> dict[str, dict[str, type[Any]]]:
+    """All mechanisms of the package by slot and name."""
+    return {
+        slot: {
+            name_of(cls): cls
+            for _, cls in inspect.getmembers(room, inspect.isclass)
+            if cls.__module__ == room.__name__ and dataclasses.is_dataclass(cls)
+        }
+        for slot, room in ROOMS.items()
+    }
+
+
+__all__ = [
+    "SCHEDULES",
+    "SLOTS",
+    "Cosine",
+    "Linear",
+    "Schedule",
+    "Spec",
+    "advantage",
+    "aggregate",
+    "catalog",
+    "credit",
+    "equation_of",
+    "mechanism",
+    "name_of",
+    "optimizer",
+    "regularizer",
+    "reward",
+    "surrogate",
+    "task",
+    "update",
+    "weight",
+]

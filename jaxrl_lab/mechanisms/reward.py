@@ -1,0 +1,72 @@
+"""Slot ``reward``: what is trained on. ``(batch, ctx) -> Batch``, once, before the advantage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import jax.numpy as jnp
+from jaxrl_envs.errors import BadInput
+
+from jaxrl_lab.mechanisms.core import mechanism
+from jaxrl_lab.types import Batch, Context
+
+
+@mechanism
+class Channel:
+    """Train on a named reward channel instead of ``true``; diagnostics go on looking at ``true``.
+
+    Raises:
+        BadInput: when the world has no such channel (found when the program is traced).
+    """
+
+    name: str = "true"
+
+    formula: ClassVar[str] = "r = {name}"
+
+    def __call__(self, batch: Batch, ctx: Context) -> Batch:
+        if self.name not in batch.channels:
+            key = "recipe.reward.channel.name"
+            raise BadInput(key, self.name, "a reward channel", batch.channels)
+        return replace(batch, reward=batch.channels[self.name])
+
+
+@mechanism
+class Overlong:
+    """Soft penalty for responses that come near the length limit.
+
+    R += clip(-(|y| - (limit - cache)) / cache, -1, 0) · penalty, paid on the last token.
+
+    Source: DAPO, arXiv 2503.14476 (overlong reward shaping).
+    """
+
+    limit: float
+    cache: float
+    penalty: float = 1.0
+
+    formula: ClassVar[str] = "R += {penalty}·clip(({limit} − {cache} − |y|)/{cache}, −1, 0)"
+
+    def __call__(self, batch: Batch, ctx: Context) -> Batch:
+        over = (self.limit - self.cache - batch.lengths) / self.cache
+        shaped = self.penalty * jnp.clip(over, -1.0, 0.0)
+        time = jnp.arange(batch.mask.shape[-1], dtype=jnp.float32)[None, None, :]
+        last = batch.mask & (time == batch.lengths[..., None] - 1.0)
+        return replace(batch, reward=batch.reward + jnp.where(last, shaped[..., None], 0.0))
+
+
+@mechanism
+class KLInReward:
+    """r_t -= coefficient · (log pi_old(a_t) - log pi_ref(a_t)): the k1 estimate, paid per token.
+
+    Source: the RLHF practice that REINFORCE++ keeps (arXiv 2501.03262).
+    """
+
+    coefficient: float
+
+    passes: ClassVar[tuple[str, ...]] = ("reference",)
+    formula: ClassVar[str] = "r −= {coefficient}·log(π_old/π_ref)"
+
+    def __call__(self, batch: Batch, ctx: Context) -> Batch:
+        assert batch.logp_old is not None
+        log_ratio = batch.logp_old - ctx.passes["reference"].dist.logp(batch.action)
+        return replace(batch, reward=batch.reward - self.coefficient * log_ratio)

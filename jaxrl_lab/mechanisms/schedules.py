@@ -1,0 +1,53 @@
+"""Numbers that change over training: frozen pytrees, resolved once per update.
+
+Our own and not optax's, because those fail on traced steps and rates, and a schedule must be
+sweepable like any other number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Schedule:
+    """A function of training progress in [0, 1]."""
+
+    def __call__(self, progress: Float[Array, ""]) -> Float[Array, ""]:
+        raise NotImplementedError
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Linear(Schedule):
+    """start + (end - start) · progress."""
+
+    start: float
+    end: float
+
+    def __call__(self, progress: Float[Array, ""]) -> Float[Array, ""]:
+        return self.start + (self.end - self.start) * progress
+
+    def __str__(self) -> str:
+        return f"{float(self.start):g}→{float(self.end):g}"
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Cosine(Schedule):
+    """end + (start - end) · (1 + cos(π · progress)) / 2."""
+
+    start: float
+    end: float
+
+    def __call__(self, progress: Float[Array, ""]) -> Float[Array, ""]:
+        return self.end + (self.start - self.end) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+
+    def __str__(self) -> str:
+        return f"{float(self.start):g}⤳{float(self.end):g}"
+
+
+SCHEDULES: dict[str, type[Linear] | type[Cosine]] = {"linear": Linear, "cosine": Cosine}

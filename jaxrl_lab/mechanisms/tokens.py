@@ -1,0 +1,65 @@
+"""Choosing tokens inside a loss, at fixed shape and without a sort."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxrl_lab.types import Batch, Outputs, masked_mean
+
+
+def token_covariance(out: Outputs, batch: Batch) -> Float[Array, "B G T"]:
+    """(A - mean A)(logp - mean logp) with means over all valid tokens; detached.
+
+    Its mean is the batch estimate of Cov(A, log pi), minus the first-order entropy change per
+    unit of natural-gradient step (arXiv 2505.22617).
+    """
+    assert batch.advantage is not None
+    logp = jax.lax.stop_gradient(out.logp)
+    centered_advantage = batch.advantage - masked_mean(batch.advantage, batch.mask)
+    return centered_advantage * (logp - masked_mean(logp, batch.mask))
+
+
+def top_k_mask(
+    score: Float[Array, "..."], k: Int[Array, ""], among: Bool[Array, "..."]
+) -> Bool[Array, "..."]:
+    """Exactly min(k, number of candidates) candidates with the largest scores; ties by index.
+
+    A radix select on the order-preserving integer code of the floats: 32 counting passes with a
+    traced ``k``, several times cheaper than a sort and exact.
+    """
+    flat, candidate = _ordered_code(score).reshape(-1), among.reshape(-1)
+    k = jnp.minimum(k.astype(jnp.int32), jnp.sum(candidate, dtype=jnp.int32))
+
+    def count_at_least(threshold: Array) -> Array:
+        return jnp.sum(candidate & (flat >= threshold), dtype=jnp.int32)
+
+    def set_bit(i: Array, threshold: Array) -> Array:
+        trial = threshold | (jnp.uint32(1) << (jnp.uint32(31) - i.astype(jnp.uint32)))
+        return jnp.where(count_at_least(trial) >= k, trial, threshold)
+
+    # The largest threshold that at least k candidates reach is the k-th largest score.
+    kth = jax.lax.fori_loop(0, 32, set_bit, jnp.uint32(0))
+    above = candidate & (flat > kth)
+    tied = candidate & (flat == kth)
+    room = k - jnp.sum(above, dtype=jnp.int32)
+    chosen = above | (tied & (jnp.cumsum(tied, dtype=jnp.int32) <= room))
+    return (chosen & (k > 0)).reshape(among.shape)
+
+
+def quantile(
+    x: Float[Array, "..."], level: Float[Array, ""], among: Bool[Array, "..."]
+) -> Float[Array, ""]:
+    """The smallest candidate value that at least ``level`` of the candidates do not exceed."""
+    total = jnp.sum(among, dtype=jnp.float32)
+    k = jnp.maximum(jnp.ceil(level * total), 1.0).astype(jnp.int32)
+    lowest = top_k_mask(-x, k, among)
+    return jnp.max(jnp.where(lowest, x, -jnp.inf))
+
+
+def _ordered_code(x: Float[Array, "..."]) -> Int[Array, "..."]:
+    """uint32 codes in the order of the floats (negative floats have their bits reversed)."""
+    bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+    negative = bits >> jnp.uint32(31) == jnp.uint32(1)
+    return jnp.where(negative, ~bits, bits | jnp.uint32(0x80000000))

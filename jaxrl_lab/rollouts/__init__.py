@@ -1,0 +1,15 @@
+"""Collecting experience: grouped episodes ``[B, G, T]`` and auto-reset streams ``[N, 1, T]``."""
+
+from jaxrl_lab.rollouts.episodes import collect_episodes, refill
+from jaxrl_lab.rollouts.stream import collect_stream
+from jaxrl_lab.rollouts.world import World, levels_at, make_world, observe
+
+__all__ = [
+    "World",
+    "collect_episodes",
+    "collect_stream",
+    "levels_at",
+    "make_world",
+    "observe",
+    "refill",
+]

@@ -1,0 +1,96 @@
+"""The table of policies that every general test runs over."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jaxrl_envs import Box, Discrete, MultiDiscrete
+from jaxrl_lab.policies import GRU, MLP, Tabular, Transformer
+
+K = 5
+ROWS = Discrete(30)
+FIELDS = MultiDiscrete((7, 3, 11))
+PLANES = Box(-1.0, 1.0, (2, 3))
+
+CASES = {
+    "tabular": lambda v: Tabular(ROWS, K, scale=1.0, value=v),
+    "mlp-rows": lambda v: MLP(ROWS, K, hidden=(16, 12), value=v, features=v),
+    "mlp-fields": lambda v: MLP(FIELDS, K, hidden=(16,), activation="relu", value=v),
+    "mlp-planes": lambda v: MLP(PLANES, K, hidden=(8, 8, 8), value=v, shared=True),
+    "gru-rows": lambda v: GRU(ROWS, K, width=16, value=v, features=v),
+    "gru-planes": lambda v: GRU(PLANES, K, width=12, value=v),
+    "transformer-short": lambda v: Transformer(
+        FIELDS, K, layers=2, width=16, heads=2, context=5, value=v, features=v
+    ),
+    "transformer-long": lambda v: Transformer(
+        ROWS, K, layers=3, width=16, heads=4, context=64, value=v
+    ),
+    "transformer-planes": lambda v: Transformer(
+        PLANES, K, layers=1, width=12, heads=2, context=9, value=v
+    ),
+}
+
+every_policy = pytest.mark.parametrize(
+    "policy",
+    [make(value) for make in CASES.values() for value in (False, True)],
+    ids=[f"{name}-{'value' if value else 'plain'}" for name in CASES for value in (False, True)],
+)
+every_valued_policy = pytest.mark.parametrize(
+    "policy", [make(True) for make in CASES.values()], ids=list(CASES)
+)
+
+
+def loud_params(policy, seed=0):
+    """Parameters far from the start, whose logits differ by about 1 and whose biases matter."""
+    key = jax.random.key(seed)
+    params = jax.jit(policy.init)(key)
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.fold_in(key, 1), len(leaves))
+    leaves = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    params = jax.tree.unflatten(structure, leaves)
+    if "heads" in params:
+        params["heads"]["policy"]["kernel"] *= 5.0
+    return params
+
+
+def random_obs(space, shape, seed=0):
+    key = jax.random.key(seed)
+    if isinstance(space, Discrete):
+        return jax.random.randint(key, shape, 0, space.n).astype(jnp.uint8)
+    if isinstance(space, MultiDiscrete):
+        top = jnp.broadcast_to(jnp.asarray(space.nvec), (*shape, len(space.nvec)))
+        return jax.random.randint(key, top.shape, 0, top).astype(jnp.int8)
+    return jax.random.uniform(key, (*shape, *space.shape), minval=-1.0)
+
+
+def random_resets(shape, rate=0.08, seed=0):
+    return jax.random.bernoulli(jax.random.key(100 + seed), rate, shape)
+
+
+def play(policy, params, obs, resets, carry):
+    """``step`` along the last axis of ``resets``; outputs stacked where ``unroll`` has them."""
+    time = resets.ndim - 1
+
+    def advance(carry, now):
+        return policy.step(params, carry, *now)
+
+    inputs = jnp.moveaxis(obs, time, 0), jnp.moveaxis(resets, time, 0)
+    carry, out = jax.lax.scan(advance, carry, inputs)
+    return carry, readings(jax.vmap(lambda o: readings(o))(out), lambda x: jnp.moveaxis(x, 0, time))
+
+
+def readings(out, move=lambda x: x):
+    """What can be read off an output, as a dict of arrays."""
+    if not isinstance(out, dict):
+        out = {"logp": out.dist.logp_all, "value": out.value, "features": out.features}
+    return {name: move(x) for name, x in out.items() if x is not None}
+
+
+def unroll(policy, params, obs, resets, carry):
+    return readings(policy.unroll(params, obs, resets, carry))
+
+
+def largest_difference(a, b):
+    assert a.keys() == b.keys()
+    return max(float(jnp.max(jnp.abs(a[name] - b[name]), initial=0.0)) for name in a)
