@@ -15,6 +15,9 @@ from jaxrl_envs.errors import BadInput
 LARGEST = 1_000_000
 """Bytes a configuration file may have; the largest of ours has a few thousand."""
 
+_SCALAR_ERRORS = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
+"""What the loader lets through where a scalar is not what its form or its tag promises."""
+
 
 class _Loader(yaml.SafeLoader):
     """The safe loader, without duplicate keys and without anchors (which can explode)."""
@@ -59,7 +62,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if size > LARGEST:
             raise BadInput(str(path), f"{size} bytes", f"a file of at most {LARGEST} bytes")
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
+    except BadInput:
+        raise
+    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise BadInput("config", str(path), f"a readable YAML file ({reason})") from None
 
@@ -75,6 +80,8 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         raise BadInput(where, f"{problem}{line}", "valid YAML") from None
     except RecursionError:
         raise BadInput(where, "nested too deeply", "valid YAML") from None
+    except _SCALAR_ERRORS as error:  # `2020-99-99`, `0x_`, `!!bool foo`, `!!map x`, …
+        raise BadInput(where, f"{type(error).__name__}: {error}", "valid YAML") from None
     if not isinstance(data, dict):
         raise BadInput(where, data, "a mapping of keys to values")
     return data
@@ -84,7 +91,7 @@ def parse_value(text: str) -> Any:
     """A value typed on the command line, read as YAML (``0.3``, ``[1, 2]``, ``grpo``)."""
     try:
         return yaml.load(text, _Loader)
-    except (yaml.YAMLError, RecursionError):
+    except (yaml.YAMLError, RecursionError, *_SCALAR_ERRORS):
         return text
 
 

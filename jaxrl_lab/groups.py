@@ -53,7 +53,7 @@ class EqualGroups:
         return jnp.broadcast_to(top, x.shape)
 
     def rank(self, x: Float[Array, "B G"]) -> Float[Array, "B G"]:
-        return _rank(x, x, self.valid[:, None, :])
+        return _rank(x, self.valid, self.valid[:, None, :])
 
 
 @jax.tree_util.register_dataclass
@@ -78,13 +78,13 @@ class RaggedGroups:
 
     def rank(self, x: Float[Array, "N"]) -> Float[Array, "N"]:
         same = self.ids[:, None] == self.ids[None, :]
-        return _rank(x, x, same & self.valid[None, :])
+        return _rank(x, self.valid, same & self.valid[None, :])
 
 
-def _rank(x: Array, others: Array, counts: Array) -> Array:
-    below = (others[..., None, :] < x[..., :, None]) & counts
-    equal = (others[..., None, :] == x[..., :, None]) & counts
-    itself = 0.5  # a rollout ties with itself once
+def _rank(x: Array, valid: Array, counts: Array) -> Array:
+    below = (x[..., None, :] < x[..., :, None]) & counts
+    equal = (x[..., None, :] == x[..., :, None]) & counts
+    itself = jnp.where(valid, 0.5, 0.0)  # a rollout that counts ties with itself once
     return jnp.sum(below, -1, dtype=x.dtype) + 0.5 * jnp.sum(equal, -1, dtype=x.dtype) - itself
 
 

@@ -17,6 +17,7 @@ from jaxrl_envs.validate import coerce
 from jaxrl_lab import config
 from jaxrl_lab.mechanisms import SCHEDULES, SLOTS, Schedule, Spec, catalog, equation_of, name_of
 from jaxrl_lab.mechanisms.core import canonical, each, numbers_of
+from jaxrl_lab.mechanisms.optimizer import SGD
 from jaxrl_lab.policies.core import Policy
 
 Rollout = Literal["episodes", "stream"]
@@ -90,6 +91,10 @@ class Recipe:
             value = getattr(self, size)
             expect(value >= 1, f"recipe.{size}", value, "at least 1")
         expect(self.prompts >= 0, "recipe.prompts", self.prompts, "0 (all) or more")
+        expect(self.steps >= 0, "recipe.steps", self.steps, "0 (the horizon) or more")
+        if self.rollout == "stream":
+            names = ", ".join(name_of(m) for m in self.task)
+            expect(not self.task, "recipe.task", names, "nothing: a stream draws its own prompts")
         expect(
             spec.prompts % self.minibatches == 0,
             "recipe.minibatches",
@@ -139,12 +144,12 @@ def with_value(built: Recipe, path: str, value: Any) -> Recipe:
     Raises:
         BadInput: no such entry, or a value of the wrong type.
     """
-    head, _, rest = path.partition(".")
+    head, dot, rest = path.partition(".")
     sizes = [f.name for f in dataclasses.fields(Recipe) if f.name not in SLOTS]
     if head in SLOTS:
-        slot = _set_number(built, head, rest, value) if rest else parse_slot(head, value)
+        slot = _set_number(built, head, rest, value) if dot else parse_slot(head, value)
         return replace(built, **{head: slot})
-    if head not in sizes or rest:
+    if head not in sizes or dot:
         raise unknown_key(f"recipe.{path}", value, [*SLOTS, *sizes])
     hint = get_type_hints(Recipe)[head]
     return replace(built, **{head: coerce(f"recipe.{head}", value, hint)})
@@ -161,7 +166,7 @@ def _parse_mechanism(slot: str, item: Any) -> Any:
     if isinstance(item, str):
         item = {item: {}}
     if not isinstance(item, Mapping):
-        return item
+        return _own_mechanism(slot, item)
     if len(item) != 1:
         raise BadInput(f"recipe.{slot}", dict(item), "one mechanism per list entry")
     ((name, fields),) = item.items()
@@ -170,6 +175,19 @@ def _parse_mechanism(slot: str, item: Any) -> Any:
     if fields is not None and not isinstance(fields, Mapping):
         raise BadInput(f"recipe.{slot}.{name}", fields, "a mapping of fields to values")
     return build_mechanism(known[name], fields or {}, f"recipe.{slot}.{name}")
+
+
+def _own_mechanism(slot: str, item: Any) -> Any:
+    """An object given as it is: a dataclass instance, and not one that belongs elsewhere."""
+    key = f"recipe.{slot}"
+    if isinstance(item, type) or not dataclasses.is_dataclass(item):
+        raise BadInput(key, item, f"a mechanism of slot {slot}, or its name", catalog()[slot])
+    if any(leaf is item for leaf in jax.tree.leaves(item)):
+        raise BadInput(key, item, "a class decorated with @mechanism, so that it is a pytree")
+    for other, known in catalog().items():
+        if other != slot and type(item) in known.values():
+            raise BadInput(key, name_of(item), f"a mechanism of slot {slot}, not of slot {other}")
+    return item
 
 
 def build_mechanism(cls: type[Any], given: Mapping[str, Any], key: str) -> Any:
@@ -187,14 +205,21 @@ def build_mechanism(cls: type[Any], given: Mapping[str, Any], key: str) -> Any:
 
 def _parse_field(key: str, value: Any, hint: Any) -> Any:
     is_number = hint in (float, float | None)
+    if is_number and isinstance(value, bool):  # also where None is allowed
+        raise BadInput(key, value, "a number")
     if is_number and isinstance(value, Schedule | jax.Array):
         return value
     if is_number and isinstance(value, Mapping):
         ((kind, fields),) = value.items() if len(value) == 1 else (("", {}),)
         if kind not in SCHEDULES:
             raise BadInput(key, dict(value), f"a number or one of {', '.join(SCHEDULES)}")
+        if not isinstance(fields, Mapping) or any(isinstance(v, Mapping) for v in fields.values()):
+            raise BadInput(f"{key}.{kind}", fields, "numbers for start and end")
         return build_mechanism(SCHEDULES[kind], fields, f"{key}.{kind}")
-    return coerce(key, value, hint)
+    value = coerce(key, value, hint)
+    if is_number and value is not None:
+        expect(value == value, key, value, "a number")  # not a NaN
+    return value
 
 
 def _set_number(built: Recipe, slot: str, path: str, value: Any) -> tuple[Any, ...]:
@@ -239,7 +264,9 @@ def named(name: str) -> Recipe:
 
 def from_mapping(data: Mapping[str, Any]) -> Recipe:
     """A recipe from the mapping of a configuration file; ``base`` names what it starts from."""
-    start = recipe(data["base"]) if "base" in data else Recipe()
+    base = data.get("base", "")
+    expect(isinstance(base, str), "base", base, "the name of a recipe")
+    start = recipe(base)
     for key, value in data.items():
         if key != "base":
             start = with_value(start, key, value)
@@ -274,6 +301,7 @@ def equation(built: Recipe) -> str:
         surrogate = f"({surrogate})·w"
     inside = " − ".join([surrogate, *(f"[{r}]" for r in equations["regularizer"])])
     aggregate = equations["aggregate"][0] if equations["aggregate"] else "mean_responses Σ_tokens"
+    step = equations["optimizer"] or [equation_of(canonical(SGD(learning_rate=1.0)))]
     if built.rollout == "stream":
         sizes = f"{built.prompts or 'all'} environments × {built.steps or 'horizon'} steps"
     else:
@@ -285,6 +313,6 @@ def equation(built: Recipe) -> str:
     lines += [f"  credit     {e}" for e in equations["credit"]]
     lines += [f"  weight     w = {e}" for e in equations["weight"]]
     lines += [f"  maximize   J = {aggregate} {{ {inside} }}"]
-    lines += [f"  step       θ ← θ + {' ∘ '.join(equations['optimizer'])} ∇J"]
+    lines += [f"  step       θ ← θ + {' ∘ '.join(reversed(step))} ∇J"]
     lines += [f"  update     {e}" for e in equations["update"]]
     return "\n".join(lines)

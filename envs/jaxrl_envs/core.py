@@ -109,7 +109,8 @@ class Environment(Protocol):
     """The members every world has. See the module docstring for params, level and state.
 
     Optional members, looked up by name where a caller needs them: ``tabular(params, level)``
-    (a :class:`TabularMDP`), ``solutions(params, level)`` (:class:`Solutions`),
+    (a :class:`TabularMDP`), ``state_index(params, level, state)`` (int32, the number in it of a
+    packed state that is not terminal), ``solutions(params, level)`` (:class:`Solutions`),
     ``optimal_value(params, level)`` (best undiscounted return of the ``true`` channel),
     ``pass_rate(params, level)`` (prescribed success probability of a base policy on the level),
     ``check_params(params)`` (raises :class:`BadInput` on concrete values that make no sense).

@@ -6,7 +6,6 @@ Read top to bottom: :meth:`PolicyGradient.update` is the whole algorithm, and ev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +19,7 @@ from jaxrl_lab.groups import EqualGroups, is_informative
 from jaxrl_lab.keys import named
 from jaxrl_lab.mechanisms.aggregate import SequenceSum
 from jaxrl_lab.mechanisms.core import each, name_of, resolve
+from jaxrl_lab.mechanisms.optimizer import SGD
 from jaxrl_lab.mechanisms.surrogate import ScoreFunction
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.recipes import Recipe
@@ -110,11 +110,14 @@ class PolicyGradient:
         stream, batch, tokens = self._collect(recipe, world, state, ctx, tape)
         batch, passes = self._look_back(recipe, world, state, batch)
         ctx = replace(ctx, passes=passes)
-        for slot in ("reward", "advantage", "credit"):
+        batch = self._chain(recipe, "reward", batch, state, ctx, tape)
+        described = _describe(batch) | {"tokens": tokens}  # before credit masks anything
+        batch = replace(batch, advantage=jnp.where(batch.mask, batch.returns[..., None], 0.0))
+        for slot in ("advantage", "credit"):
             batch = self._chain(recipe, slot, batch, state, ctx, tape)
 
         params, opt, fit = self._improve(recipe, world, state, batch, ctx, tape)
-        fit |= _describe(batch) | {"tokens": tokens}
+        fit |= described
         candidate = replace(state, params=params, opt=opt, stream=stream)
         for i, mech in enumerate(recipe.update):
             mech_ctx = self._context(ctx, "update", i, state)
@@ -191,9 +194,7 @@ class PolicyGradient:
         """Evaluate the batch under the collecting parameters and under every further tree."""
         out = self._unroll(world, state.params, batch)
         passes = {name: self._unroll(world, state.trees[name], batch) for name in recipe.passes}
-        batch = replace(batch, logp_old=out.dist.logp(batch.action), value=out.value)
-        returns = jnp.where(batch.mask, batch.returns[..., None], 0.0)
-        return replace(batch, advantage=returns), passes
+        return replace(batch, logp_old=out.dist.logp(batch.action), value=out.value), passes
 
     def _unroll(self, world: World, params: Tree, batch: Batch) -> PolicyOutput:
         obs = observe(self.env, world, batch.level_id, batch.state, batch.action.shape)
@@ -320,14 +321,15 @@ def _write(tape: Tape | None, slot: str, mech: Any, given: Any, returned: Any) -
 
 
 def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
-    parts: Sequence[optax.GradientTransformation] = [m.tx() for m in recipe.optimizer]
-    return optax.chain(*parts)
+    parts = recipe.optimizer or (SGD(learning_rate=1.0),)
+    return optax.chain(*(m.tx() for m in parts))
 
 
 def _describe(batch: Batch) -> dict[str, Float[Array, ""]]:
     """Scalars every run reports; ``true`` whatever the learner was allowed to see."""
     true = jnp.where(batch.mask, batch.channels["true"], 0.0)
-    episodes = jnp.sum(batch.terminated | batch.truncated, dtype=jnp.float32)
+    ended = batch.mask & (batch.terminated | batch.truncated)
+    episodes = jnp.sum(ended, dtype=jnp.float32)
     informative = is_informative(EqualGroups(batch.valid), batch.returns)
     return {
         "return": jnp.sum(true) / jnp.maximum(episodes, 1.0),

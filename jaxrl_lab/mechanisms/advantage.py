@@ -26,6 +26,12 @@ def per_rollout(batch: Batch, advantage: Float[Array, "B G"]) -> Batch:
     return replace(batch, advantage=jnp.where(batch.valid[..., None], on_tokens, 0.0))
 
 
+def _centered(groups: EqualGroups, returns: Float[Array, "B G"]) -> Float[Array, "B G"]:
+    """R - group mean; exactly 0 in a unanimous group, where only rounding would be left."""
+    centered = returns - group_statistics.mean(groups, returns)
+    return jnp.where(group_statistics.is_informative(groups, returns), centered, 0.0)
+
+
 def _needs_group(spec: Spec) -> None:
     expect(
         spec.group >= 2,
@@ -60,8 +66,7 @@ class LeaveOneOut:
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
         groups = EqualGroups(batch.valid)
         n = groups.count()
-        centered = batch.returns - group_statistics.mean(groups, batch.returns)
-        return per_rollout(batch, jnp.where(n > 1, centered * n / jnp.maximum(n - 1.0, 1.0), 0.0))
+        return per_rollout(batch, _centered(groups, batch.returns) * n / jnp.maximum(n - 1.0, 1.0))
 
 
 @mechanism
@@ -77,8 +82,7 @@ class GroupCentered:
         _needs_group(spec)
 
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
-        groups = EqualGroups(batch.valid)
-        return per_rollout(batch, batch.returns - group_statistics.mean(groups, batch.returns))
+        return per_rollout(batch, _centered(EqualGroups(batch.valid), batch.returns))
 
 
 @mechanism
@@ -102,11 +106,8 @@ class GroupNormalized:
 
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
         groups, returns = EqualGroups(batch.valid), batch.returns
-        centered = returns - group_statistics.mean(groups, returns)
         scale = group_statistics.std(groups, returns, self.ddof) + self.eps
-        # Rounding in the mean must not be blown up by 1/eps in a unanimous group.
-        informative = group_statistics.is_informative(groups, returns)
-        return per_rollout(batch, jnp.where(informative, centered / scale, 0.0))
+        return per_rollout(batch, _centered(groups, returns) / scale)
 
 
 @mechanism

@@ -9,6 +9,7 @@ from jaxrl_envs.errors import expect
 from jaxtyping import Array, Bool, Float
 
 from jaxrl_lab.mechanisms.core import Spec, mechanism
+from jaxrl_lab.mechanisms.schedules import lowest
 from jaxrl_lab.types import masked_mean
 
 
@@ -72,7 +73,7 @@ class ConstantLength:
     formula: ClassVar[str] = "1/(N·{length}) Σ"
 
     def check(self, spec: Spec) -> None:
-        expect(float(self.length) > 0, "length", float(self.length), "a positive length")
+        expect(lowest(self.length) > 0, "length", lowest(self.length), "a positive length")
 
     def __call__(
         self, per_token: Float[Array, "B G T"], mask: Bool[Array, "B G T"]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any, TypeVar, dataclass_transform, get_type_hints
 
 import jax
@@ -110,14 +111,17 @@ def numbers_of(thing: Any) -> dict[str, Any]:
 
 
 def equation_of(thing: Any) -> str:
-    """The mechanism's formula with its numbers filled in; its name where it has none."""
+    """The mechanism's formula, or its name, with all of its numbers."""
     numbers = {
         k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in numbers_of(thing).items()
     }
     formula = getattr(thing, "formula", None)
     if formula is None:
-        return f"{name_of(thing)}({', '.join(f'{k}={v}' for k, v in numbers.items())})"
-    return formula.format(**numbers)
+        formula, shown = name_of(thing), set[str]()
+    else:
+        shown = {name for _, name, _, _ in Formatter().parse(formula) if name}
+    rest = ", ".join(f"{k}={v}" for k, v in numbers.items() if k not in shown and v != "None")
+    return formula.format(**numbers) + (f" ({rest})" if rest else "")
 
 
 def each(recipe: Any) -> Iterator[tuple[str, int, Any]]:

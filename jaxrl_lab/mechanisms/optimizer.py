@@ -11,12 +11,11 @@ import optax
 from jaxrl_envs.errors import expect
 
 from jaxrl_lab.mechanisms.core import Spec, mechanism
-from jaxrl_lab.mechanisms.schedules import Schedule
+from jaxrl_lab.mechanisms.schedules import lowest
 
 
 def _check_rate(rate: float) -> None:
-    if not isinstance(rate, Schedule):
-        expect(float(rate) >= 0, "learning_rate", float(rate), "0 or more")
+    expect(lowest(rate) >= 0, "learning_rate", lowest(rate), "0 or more")
 
 
 @mechanism
@@ -63,6 +62,12 @@ class ClipByGlobalNorm:
     max_norm: float = 0.5
 
     formula: ClassVar[str] = "clip‖g‖≤{max_norm}"
+
+    def check(self, spec: Spec) -> None:
+        expect(lowest(self.max_norm) > 0, "max_norm", lowest(self.max_norm), "a positive length")
+        steps = [hasattr(m, "learning_rate") for m in spec.recipe.optimizer]
+        # Clipping alone has no sign: it would walk down the objective.
+        expect(any(steps), "recipe.optimizer", "clip_by_global_norm", "also a sgd or an adam")
 
     def tx(self) -> optax.GradientTransformation:
         return optax.clip_by_global_norm(self.max_norm)

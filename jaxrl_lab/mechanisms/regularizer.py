@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
-from jaxrl_envs.errors import expect
 from jaxtyping import Array, Float
 
 from jaxrl_lab.mechanisms.core import Spec, mechanism
-from jaxrl_lab.mechanisms.tokens import token_covariance, top_k_mask
+from jaxrl_lab.mechanisms.tokens import check_share, token_covariance, top_k_mask
 from jaxrl_lab.types import Batch, Context, Outputs
 
 
@@ -50,8 +49,7 @@ class KLCov:
     formula: ClassVar[str] = "{coefficient}·|log ρ| on the top {fraction} of cov(A, log π)"
 
     def check(self, spec: Spec) -> None:
-        f = float(self.fraction)
-        expect(0 <= f <= 1, "fraction", f, "a share of the tokens in [0, 1]")
+        check_share(self.fraction)
 
     def __call__(
         self, out: Outputs, batch: Batch, aux: dict[str, Any], ctx: Context

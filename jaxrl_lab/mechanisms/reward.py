@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import ClassVar
 
 import jax.numpy as jnp
-from jaxrl_envs.errors import BadInput
+from jaxrl_envs.errors import BadInput, expect
 
-from jaxrl_lab.mechanisms.core import mechanism
+from jaxrl_lab.mechanisms.core import Spec, mechanism
+from jaxrl_lab.mechanisms.schedules import lowest
 from jaxrl_lab.types import Batch, Context
 
 
@@ -45,6 +46,9 @@ class Overlong:
     penalty: float = 1.0
 
     formula: ClassVar[str] = "R += {penalty}·clip(({limit} − {cache} − |y|)/{cache}, −1, 0)"
+
+    def check(self, spec: Spec) -> None:
+        expect(lowest(self.cache) > 0, "cache", lowest(self.cache), "a positive length")
 
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
         over = (self.limit - self.cache - batch.lengths) / self.cache

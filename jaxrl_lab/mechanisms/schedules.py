@@ -50,4 +50,19 @@ class Cosine(Schedule):
         return f"{float(self.start):g}⤳{float(self.end):g}"
 
 
+def lowest(number: float | Schedule) -> float:
+    """The smallest value a number takes in a training: what a ``check`` has to look at."""
+    return min(_ends(number))
+
+
+def highest(number: float | Schedule) -> float:
+    """The largest value a number takes in a training."""
+    return max(_ends(number))
+
+
+def _ends(number: float | Schedule) -> tuple[float, ...]:
+    moves = isinstance(number, Schedule)
+    return tuple(float(number(jnp.float32(p))) for p in (0, 1)) if moves else (float(number),)
+
+
 SCHEDULES: dict[str, type[Linear] | type[Cosine]] = {"linear": Linear, "cosine": Cosine}

@@ -14,6 +14,7 @@ from jaxrl_envs.errors import expect
 from jaxtyping import Array, Bool, Float
 
 from jaxrl_lab.mechanisms.core import Spec, mechanism
+from jaxrl_lab.mechanisms.schedules import lowest
 from jaxrl_lab.types import Batch, Context, Outputs, importance_ratio
 
 Surrogate = tuple[Float[Array, "B G T"], dict[str, Any]]
@@ -23,6 +24,11 @@ def _parts(out: Outputs, batch: Batch) -> tuple[Float[Array, "B G T"], Float[Arr
     assert batch.advantage is not None
     assert batch.logp_old is not None
     return importance_ratio(out.logp, batch.logp_old), batch.advantage
+
+
+def _check_widths(low: float, high: float) -> None:
+    expect(lowest(low) >= 0, "low", lowest(low), "0 or more")
+    expect(lowest(high) >= 0, "high", lowest(high), "0 or more")
 
 
 def _no_token(batch: Batch) -> Bool[Array, "B G T"]:
@@ -71,10 +77,9 @@ class Clip:
     formula: ClassVar[str] = "min(ρA, clip(ρ, 1−{low}, 1+{high})·A)"
 
     def check(self, spec: Spec) -> None:
-        expect(float(self.low) >= 0, "low", float(self.low), "0 or more")
-        expect(float(self.high) >= 0, "high", float(self.high), "0 or more")
+        _check_widths(self.low, self.high)
         if self.dual is not None:
-            expect(float(self.dual) > 1, "dual", float(self.dual), "more than 1")
+            expect(lowest(self.dual) > 1, "dual", lowest(self.dual), "more than 1")
 
     def __call__(self, out: Outputs, batch: Batch, ctx: Context) -> Surrogate:
         ratio, advantage = _parts(out, batch)
@@ -102,6 +107,9 @@ class SequenceClip:
     high: float = 4e-4
 
     formula: ClassVar[str] = "min(sA, clip(s, 1−{low}, 1+{high})·A), s = exp(mean_t log ρ_t)"
+
+    def check(self, spec: Spec) -> None:
+        _check_widths(self.low, self.high)
 
     def __call__(self, out: Outputs, batch: Batch, ctx: Context) -> Surrogate:
         assert batch.advantage is not None
@@ -131,6 +139,9 @@ class TruncatedWeight:
     high: float = 0.2
 
     formula: ClassVar[str] = "sg(clip(ρ, 1−{low}, 1+{high}))·A·log π"
+
+    def check(self, spec: Spec) -> None:
+        _check_widths(self.low, self.high)
 
     def __call__(self, out: Outputs, batch: Batch, ctx: Context) -> Surrogate:
         ratio, advantage = _parts(out, batch)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxrl_envs.errors import expect
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxrl_lab.mechanisms.schedules import highest, lowest
 from jaxrl_lab.types import Batch, Outputs, masked_mean
+
+
+def check_share(fraction: float) -> None:
+    """Refuse a fraction of the tokens that is none."""
+    for f in (lowest(fraction), highest(fraction)):
+        expect(0 <= f <= 1, "fraction", f, "a share of the tokens in [0, 1]")
 
 
 def token_covariance(out: Outputs, batch: Batch) -> Float[Array, "B G T"]:
@@ -60,6 +68,7 @@ def quantile(
 
 def _ordered_code(x: Float[Array, "..."]) -> Int[Array, "..."]:
     """uint32 codes in the order of the floats (negative floats have their bits reversed)."""
-    bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+    x = jnp.where(x == 0, 0.0, x.astype(jnp.float32))  # -0.0 ties with 0.0
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     negative = bits >> jnp.uint32(31) == jnp.uint32(1)
     return jnp.where(negative, ~bits, bits | jnp.uint32(0x80000000))

@@ -10,7 +10,8 @@ from jaxrl_envs.errors import expect
 from jaxtyping import Array, Float
 
 from jaxrl_lab.mechanisms.core import Spec, mechanism
-from jaxrl_lab.mechanisms.tokens import quantile, token_covariance, top_k_mask
+from jaxrl_lab.mechanisms.schedules import highest, lowest
+from jaxrl_lab.mechanisms.tokens import check_share, quantile, token_covariance, top_k_mask
 from jaxrl_lab.types import Batch, Context, Outputs
 
 
@@ -39,11 +40,14 @@ class ClipCov:
     )
 
     def check(self, spec: Spec) -> None:
-        f, low, high = float(self.fraction), float(self.low), float(self.high)
-        expect(0 <= f <= 1, "fraction", f, "a share of the tokens in [0, 1]")
-        expect(low <= high, "low", low, f"at most high = {high:g}")
+        check_share(self.fraction)
+        top = lowest(self.high)
+        expect(highest(self.low) <= top, "low", highest(self.low), f"at most high = {top:g}")
         if self.band == "quantile":
-            expect(low >= 0 and high <= 1, "low", low, "quantile levels in [0, 1]")
+            expect(lowest(self.low) >= 0, "low", lowest(self.low), "a quantile level in [0, 1]")
+            expect(
+                highest(self.high) <= 1, "high", highest(self.high), "a quantile level in [0, 1]"
+            )
 
     def __call__(
         self, out: Outputs, batch: Batch, aux: dict[str, Any], ctx: Context
@@ -69,6 +73,9 @@ class RandomDrop:
     fraction: float
 
     formula: ClassVar[str] = "0 on a random {fraction} of the tokens"
+
+    def check(self, spec: Spec) -> None:
+        check_share(self.fraction)
 
     def __call__(
         self, out: Outputs, batch: Batch, aux: dict[str, Any], ctx: Context

@@ -73,7 +73,8 @@ class Encoder(nnx.Module):
     def __call__(self, obs: Array) -> Float[Array, "... width"]:
         if hasattr(self, "linear"):
             batch = obs.shape[: obs.ndim - self.axes]
-            return self.linear(obs.astype(jnp.float32).reshape(*batch, -1))
+            flat = obs.astype(jnp.float32).reshape(*batch, self.linear.in_features)
+            return self.linear(flat)
         # Packed states come in small integers, in which offsets would overflow.
         row = obs.astype(jnp.int32)
         if self.nvec is None:

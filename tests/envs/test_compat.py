@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from functools import partial
@@ -22,7 +23,7 @@ def lenient() -> Any:
 
 
 OURS = [
-    ("bandit/modes", {"observation": "features"}),
+    ("bandit/modes", {"observation": "features", "prompts": 5, "features": 2}),
     ("gridworld/two_goals", {"size": 3, "slippery": True, "levels": 3, "test_levels": 2}),
     ("reasoning/modular_chain", {"observation": "residue", "prompts": 9}),
 ]
@@ -82,8 +83,6 @@ def test_ours_roll_out_under_their_api(env_id: str, static: Any) -> None:
 
 def test_our_params_and_split_reach_their_api() -> None:
     env = je.make("gridworld/two_goals", size=3, levels=2, test_levels=3)
-    import dataclasses
-
     world = dataclasses.replace(env.default_params, step_cost=jnp.float32(0.25))
     theirs = je.to_gymnax(env, world, split="test")
     params = theirs.default_params

@@ -185,14 +185,17 @@ def test_any_structure(modulus, vocabulary, length, operators, share) -> None:  
     with pytest.raises(je.BadInput, match="test_prompts"):
         ModularChain(**(static | {"prompts": prompts, "test_prompts": most - prompts + 1}))
 
-    levels = all_levels(env)
-    count = jax.vmap(lambda level: env.solutions(env.default_params, level).count)(levels)
+    @jax.jit
+    def facts() -> Any:
+        params = env.default_params
+        counts = jax.vmap(lambda level: env.solutions(params, level).count)(all_levels(env))
+        level = env.make_level(params, jnp.int32(most - 1))
+        return counts, level, env.tabular(params, level)
+
+    count, level, mdp = facts()
     assert np.all(np.asarray(count) >= 1)
-    level = env.make_level(env.default_params, jnp.int32(most - 1))
     path = residues(env, int(level.first), sequences(vocabulary, length))
     assert int(count[-1]) == np.sum(path[:, -1] == int(level.target))
-
-    mdp = env.tabular(env.default_params, level)
     mass, won = np.asarray(mdp.start, float), 0.0
     for _ in range(mdp.horizon):
         won += mass @ np.asarray(mdp.reward).mean(axis=1)

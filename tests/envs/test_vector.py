@@ -96,7 +96,7 @@ def test_every_step_against_a_loop() -> None:
             nxt = (int(streams.level_id[t + 1, i]), streams.state["pair"][t + 1, i].tolist())
             if ended[i]:
                 assert nxt == (int(ids[i]), [int(ids[i]), int(starts[i])])
-                assert streams.state["left"][t + 1, i] == starts[i]
+                assert int(streams.state["left"][t + 1, i]) == int(starts[i])
             else:
                 assert nxt == (int(streams.level_id[t, i]), streams.state["pair"][t, i].tolist())
                 assert streams.state["left"][t + 1, i] == after.state["left"][t, i]
@@ -155,10 +155,10 @@ def test_never_leaves_ended_episodes_alone() -> None:
 
 
 def test_prompts_are_uniform_over_the_split() -> None:
-    env = je.make("bandit/modes", prompts=3, test_prompts=5)
+    env = je.make("gridworld/two_goals", levels=3, test_levels=5)
     for split, ids in (("train", range(3)), ("test", range(3, 8))):
-        streams, _ = roll(env, split, n=500, steps=20)
-        seen = np.asarray(streams.level_id).ravel()
+        streams, _ = roll(env, split, n=5000, steps=20)
+        seen = np.asarray(streams.level_id)[np.asarray(streams.started)]
         share = np.array([np.mean(seen == i) for i in ids])
         assert share.sum() == 1.0
         sd = np.sqrt(1 / len(ids) / len(seen))
@@ -171,24 +171,21 @@ def test_one_batched_draw_each() -> None:
     params = env.default_params
     make_level = jax.vmap(partial(env.make_level, params))
 
-    def count(n: int) -> dict[str, int]:
+    def shapes(n: int) -> tuple[list[Any], list[Any]]:
         stream = je.stream_reset(env, params, make_level, "train", KEY, n)
         step = partial(je.stream_step, env, params, make_level, "train")
-        jaxpr = jax.make_jaxpr(step)(stream, jnp.zeros(n, jnp.int32), KEY)
-        shapes = [
-            eqn.outvars[0].aval.shape
-            for sub in jax.core.jaxprs_in_params({"j": jaxpr}) or [jaxpr.jaxpr]
-            for eqn in walk_jaxpr(sub)
-            if eqn.primitive.name in ("random_fold_in", "random_split", "random_bits")
-        ]
-        keyed = [s for s in shapes if s[:1] == (n,)]
-        return {"all": len(shapes), "per environment": len(keyed)}
+        found: dict[str, list[Any]] = {"random_fold_in": [], "random_split": [], "random_bits": []}
+        program = jax.make_jaxpr(step)(stream, jnp.zeros(n, jnp.int32), KEY)
+        for eqn in walk_jaxpr(program.jaxpr):
+            found.get(eqn.primitive.name, []).append(eqn.outvars[0].aval.shape)
+        return found["random_fold_in"] + found["random_split"], found["random_bits"]
 
-    few, many = count(3), count(300)
-    assert few == many
-    assert few["all"] > 0
-    # Uniform noise of the step, and the two halves of one randint over prompts: draws, not keys.
-    assert few["per environment"] <= 3
+    for n in (3, 300):
+        keys, bits = shapes(n)
+        assert keys
+        assert all(n not in shape for shape in keys), "keys depend on the step only"
+        # One uniform of the step, and the two halves of one randint over prompts.
+        assert bits == [(n,)] * 3
 
 
 def walk_jaxpr(jaxpr: Any) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jaxrl_envs import Box, Discrete, MultiDiscrete
+
 from jaxrl_lab.policies import GRU, MLP, Tabular, Transformer
 
 K = 5
@@ -41,6 +44,7 @@ every_valued_policy = pytest.mark.parametrize(
 )
 
 
+@functools.cache
 def loud_params(policy, seed=0):
     """Parameters far from the start, whose logits differ by about 1 and whose biases matter."""
     key = jax.random.key(seed)
@@ -64,31 +68,43 @@ def random_obs(space, shape, seed=0):
     return jax.random.uniform(key, (*shape, *space.shape), minval=-1.0)
 
 
-def random_resets(shape, rate=0.08, seed=0):
-    return jax.random.bernoulli(jax.random.key(100 + seed), rate, shape)
-
-
+@functools.partial(jax.jit, static_argnums=0)
 def play(policy, params, obs, resets, carry):
     """``step`` along the last axis of ``resets``; outputs stacked where ``unroll`` has them."""
     time = resets.ndim - 1
 
     def advance(carry, now):
-        return policy.step(params, carry, *now)
+        carry, out = policy.step(params, carry, *now)
+        return carry, readings(out)
 
     inputs = jnp.moveaxis(obs, time, 0), jnp.moveaxis(resets, time, 0)
     carry, out = jax.lax.scan(advance, carry, inputs)
-    return carry, readings(jax.vmap(lambda o: readings(o))(out), lambda x: jnp.moveaxis(x, 0, time))
+    return carry, {name: jnp.moveaxis(x, 0, time) for name, x in out.items()}
 
 
-def readings(out, move=lambda x: x):
+def readings(out):
     """What can be read off an output, as a dict of arrays."""
-    if not isinstance(out, dict):
-        out = {"logp": out.dist.logp_all, "value": out.value, "features": out.features}
-    return {name: move(x) for name, x in out.items() if x is not None}
+    named = {"logp": out.dist.logp_all, "value": out.value, "features": out.features}
+    return {name: x for name, x in named.items() if x is not None}
 
 
-def unroll(policy, params, obs, resets, carry):
+def plain_unroll(policy, params, obs, resets, carry):
     return readings(policy.unroll(params, obs, resets, carry))
+
+
+# Static policies and one shape for most tests: a program is compiled once for all of them.
+unroll = jax.jit(plain_unroll, static_argnums=0)
+SHAPE = (3, 2, 25)
+
+
+def experience(policy, seed=0, shape=SHAPE, rate=0.08):
+    """Random observations and resets."""
+    obs = random_obs(policy.space, shape, seed)
+    return obs, jax.random.bernoulli(jax.random.key(100 + seed), rate, shape)
+
+
+def cut(readings, time):
+    return {name: x[:, :, time] for name, x in readings.items()}
 
 
 def largest_difference(a, b):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+
 from jaxrl_lab.policies import Categorical, TableCategorical
 
 SIZES = (2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)
@@ -50,9 +51,8 @@ def test_sampling_inverts_the_cdf(num_actions, zeros):
     p = np.exp(np.asarray(table, np.float64))
     for i in range(ROWS):
         possible = np.flatnonzero(p[i])
-        # Actions too rare for the grid to see may be passed over at the ends.
-        assert p[i, direct[0, i] + 1 :].sum() + p[i, direct[0, i]] >= 1 - 1e-6
-        assert direct[0, i] == possible[0]
+        assert direct[0, i] == possible[0], "u = 0 is the first possible action"
+        # Actions rarer than the rounding of the CDF may be passed over at its end.
         assert p[i, direct[-1, i] + 1 :].sum() < 1e-6
         count = np.bincount(direct[1:-1, i], minlength=num_actions)
         assert count.shape == (num_actions,)
@@ -62,7 +62,7 @@ def test_sampling_inverts_the_cdf(num_actions, zeros):
 
 def test_many_impossible_actions_are_never_drawn():
     table = table_of(1000, zeros=True)
-    u = jax.random.uniform(jax.random.key(0), (20_000, ROWS))
+    u = jax.random.uniform(jax.random.key(0), (1_000, ROWS))
     row = jnp.broadcast_to(jnp.arange(ROWS)[None], u.shape)
     for dist in both(table, row):
         assert bool(jnp.all(jnp.isfinite(dist.logp(dist.sample(u)))))

@@ -2,177 +2,161 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxrl_lab.policies import Policy
 from policy_cases import (
+    SHAPE,
+    cut,
     every_policy,
     every_valued_policy,
+    experience,
     largest_difference,
     loud_params,
+    plain_unroll,
     play,
-    random_obs,
-    random_resets,
-    readings,
     unroll,
 )
 
+from jaxrl_lab.policies import Policy
+
 TOLERANCE = 1e-5
-STEPS = 50
+BATCH, STEPS = SHAPE[:-1], SHAPE[-1]
 
 
 @every_policy
 def test_step_and_unroll_agree_across_episodes(policy):
-    params, shape = loud_params(policy), (3, 2, STEPS)
-    obs, resets = random_obs(policy.space, shape), random_resets(shape)
-    carry = policy.start(shape[:-1])
-    _, stepped = jax.jit(partial(play, policy))(params, obs, resets, carry)
-    unrolled = jax.jit(partial(unroll, policy))(params, obs, resets, carry)
-    assert unrolled["logp"].shape == (*shape, policy.actions)
+    params, (obs, resets) = loud_params(policy), experience(policy)
+    _, stepped = play(policy, params, obs, resets, policy.start(BATCH))
+    unrolled = unroll(policy, params, obs, resets, policy.start(BATCH))
+    assert bool(jnp.any(resets))
+    assert unrolled["logp"].shape == (*SHAPE, policy.actions)
     assert float(jnp.std(unrolled["logp"])) > 0.1  # a constant policy would agree with anything
     assert ("value" in unrolled) == policy.value
     assert ("features" in unrolled) == getattr(policy, "features", False)
     assert largest_difference(stepped, unrolled) <= TOLERANCE
 
 
-@every_policy
-@pytest.mark.parametrize("cut", [1, 3, 27])
-def test_unroll_continues_from_a_carry_in_mid_episode(policy, cut):
-    params, shape = loud_params(policy), (3, 2, STEPS)
-    obs = random_obs(policy.space, shape)
+@every_valued_policy
+def test_a_chunk_continues_from_the_carry_of_the_one_before(policy):
+    params, empty = loud_params(policy), policy.start(BATCH)
+    obs, resets = experience(policy, shape=(*BATCH, 2 * STEPS))
     # One sequence is cut exactly at a reset and the others in mid-episode.
-    resets = random_resets(shape).at[..., cut].set(False).at[0, 0, cut].set(True)
-    empty = policy.start(shape[:-1])
-    head = (obs[:, :, :cut], resets[..., :cut])
-    tail = (obs[:, :, cut:], resets[..., cut:])
-    carry, _ = jax.jit(partial(play, policy))(params, *head, empty)
-    run = jax.jit(partial(unroll, policy))
-    whole, first, second = (
-        run(params, obs, resets, empty),
-        run(params, *head, empty),
-        run(params, *tail, carry),
-    )
-    assert largest_difference(first, {k: x[:, :, :cut] for k, x in whole.items()}) <= TOLERANCE
-    assert largest_difference(second, {k: x[:, :, cut:] for k, x in whole.items()}) <= TOLERANCE
+    resets = resets.at[..., STEPS].set(False).at[0, 0, STEPS].set(True)
+    early, late = slice(None, STEPS), slice(STEPS, None)
+    head, tail = ((obs[:, :, part], resets[..., part]) for part in (early, late))
+    whole = unroll(policy, params, obs, resets, empty)
+    carry, first = play(policy, params, *head, empty)
+    _, second = play(policy, params, *tail, carry)
+    assert largest_difference(first, cut(whole, early)) <= TOLERANCE
+    assert largest_difference(second, cut(whole, late)) <= TOLERANCE
+    continued = unroll(policy, params, *tail, carry)
+    assert largest_difference(continued, cut(whole, late)) <= TOLERANCE
     if not policy.memoryless:
-        forgetful = run(params, *tail, empty)
-        assert largest_difference(second, forgetful) > 1e-3
-        reset_anyway = run(params, tail[0], tail[1].at[..., 0].set(True), carry)
-        nothing_kept = run(params, tail[0], tail[1].at[..., 0].set(True), empty)
-        assert largest_difference(reset_anyway, nothing_kept) <= TOLERANCE
+        assert largest_difference(continued, unroll(policy, params, *tail, empty)) > 1e-3
+        cleared = tail[0], tail[1].at[..., 0].set(True)
+        kept = [unroll(policy, params, *cleared, c) for c in (carry, empty)]
+        assert largest_difference(*kept) <= TOLERANCE
 
 
 @every_valued_policy
 def test_nothing_flows_backward_in_time_or_across_a_reset(policy):
-    params, shape, moved, border = loud_params(policy), (2, 12), 5, 7
-    obs, other = random_obs(policy.space, shape), random_obs(policy.space, shape, seed=1)
-    changed = obs.at[:, moved].set(other[:, moved])
-    resets = jnp.zeros(shape, bool).at[0, border].set(True).at[1, moved].set(True)
-    run = jax.jit(partial(unroll, policy))
-    before = run(params, obs, resets, policy.start((2,)))
-    after = run(params, changed, resets, policy.start((2,)))
-    touched = jnp.max(jnp.abs(before["logp"] - after["logp"]), axis=-1) > 1e-4
-    expected = np.zeros(shape, bool)
-    if policy.memoryless:
-        expected[:, moved] = True
-    else:
-        expected[0, moved:border] = True  # until the next episode begins, and not one step more
-        expected[1, moved : moved + 5] = True  # a reset clears before reading, not after
-        touched = touched.at[1, moved + 5 :].set(False)  # memories of different lengths
-    np.testing.assert_array_equal(touched, expected)
+    moved, border = 5, 7
+    params, (obs, _) = loud_params(policy), experience(policy)
+    changed = obs.at[:, :, moved].set(experience(policy, seed=1)[0][:, :, moved])
+    # An episode that ends soon after the change, and one that begins with it.
+    resets = jnp.zeros(SHAPE, bool).at[:, 0, border].set(True).at[:, 1, moved].set(True)
+    a, b = (unroll(policy, params, x, resets, policy.start(BATCH)) for x in (obs, changed))
+    touched = np.asarray(jnp.max(jnp.abs(a["logp"] - b["logp"]), axis=-1) > 1e-5)
+    ends = moved + 1 if policy.memoryless else border
+    assert np.all(touched[:, 0, moved:ends])
+    assert not np.any(touched[:, 0, :moved]), "an output knew the future"
+    assert not np.any(touched[:, 0, ends:]), "memory outlived its episode"
+    assert np.all(touched[:, 1, moved]), "the first observation of an episode was cleared away"
+    assert not np.any(touched[:, 1, :moved])
 
 
 @every_valued_policy
-def test_memoryless_policies_ignore_carry_and_resets(policy):
-    if not policy.memoryless:
-        leaves = jax.tree.leaves(policy.start((4, 3)))
-        assert leaves and all(x.shape[:2] == (4, 3) for x in leaves)
+def test_memory_is_declared(policy):
+    """A memoryless policy ignores carry and resets; the others hold batch axes first."""
+    leaves = jax.tree.leaves(policy.start((4, 3)))
+    assert all(x.shape[:2] == (4, 3) for x in leaves)
+    params, (obs, resets) = loud_params(policy), experience(policy)
+    if policy.memoryless:
+        assert policy.start(BATCH) == ()
+        quiet = unroll(policy, params, obs, jnp.zeros(SHAPE, bool), ())
+        busy = unroll(policy, params, obs, jnp.ones(SHAPE, bool), jnp.ones((*BATCH, 9)))
+        assert largest_difference(quiet, busy) == 0.0
         return
-    params, shape = loud_params(policy), (4, 6)
-    obs = random_obs(policy.space, shape)
-    assert policy.start((4,)) == ()
-    quiet = unroll(policy, params, obs, jnp.zeros(shape, bool), ())
-    busy = unroll(policy, params, obs, jnp.ones(shape, bool), jnp.ones((4, 9)))
-    assert largest_difference(quiet, busy) == 0.0
+    assert leaves
+    carry, _ = play(policy, params, obs, resets, policy.start(BATCH))
+    kinds = [jax.tree.map(lambda x: (x.shape, x.dtype), c) for c in (policy.start(BATCH), carry)]
+    assert kinds[0] == kinds[1]
 
 
 @every_valued_policy
 def test_gradient_is_the_slope_of_every_leaf(policy):
-    params, shape = loud_params(policy), (2, 8)
-    obs, resets = random_obs(policy.space, shape), random_resets(shape, rate=0.2)
-    weight = jax.random.normal(jax.random.key(3), (*shape, policy.actions))
+    params, (obs, resets) = loud_params(policy), experience(policy)
+    weight = jax.random.normal(jax.random.key(3), (*SHAPE, policy.actions))
 
-    @jax.jit
     def loss(params):
-        out = unroll(policy, params, obs, resets, policy.start((2,)))
+        out = unroll(policy, params, obs, resets, policy.start(BATCH))
         return jnp.mean(weight * out["logp"]) + jnp.mean(weight[..., 0] * out["value"])
 
-    slope = jax.jit(jax.grad(loss))(params)
     leaves, structure = jax.tree.flatten(params)
-    for i, g in enumerate(jax.tree.leaves(slope)):
+    for i, g in enumerate(jax.tree.leaves(jax.jit(jax.grad(loss))(params))):
         # Along its own gradient a leaf has its largest slope: the difference beats the rounding.
         size = float(jnp.linalg.norm(g))
         assert np.isfinite(size)
-        assert size > 1e-6, "a leaf that no output depends on"
-        move = 1e-2 * g / size
+        assert size > 1e-5, "a leaf that no output depends on"
+        step = min(0.02, 0.5 * float(jnp.linalg.norm(leaves[i])))
 
-        def at(sign, i=i, move=move):
-            shifted = [x + sign * move if j == i else x for j, x in enumerate(leaves)]
-            return float(loss(jax.tree.unflatten(structure, shifted)))
+        def at(length, i=i, direction=g / size):
+            moved = [x + length * direction if j == i else x for j, x in enumerate(leaves)]
+            return float(loss(jax.tree.unflatten(structure, moved)))
 
-        assert (at(1.0) - at(-1.0)) / 2e-2 == pytest.approx(size, rel=2e-2, abs=2e-5)
+        slope = (at(step) - at(-step)) / (2 * step)
+        assert slope == pytest.approx(size, rel=2e-2, abs=2e-5)
 
 
 @every_valued_policy
 def test_plain_jit_and_leading_axes_agree(policy):
-    params, shape = loud_params(policy), (3, 2, 7)
-    obs, resets = random_obs(policy.space, shape), random_resets(shape, rate=0.2)
-    plain = unroll(policy, params, obs, resets, policy.start((3, 2)))
-    run = jax.jit(partial(unroll, policy))
-    assert largest_difference(plain, run(params, obs, resets, policy.start((3, 2)))) <= TOLERANCE
-    for b, g in np.ndindex(3, 2):
-        alone = run(params, obs[b, g], resets[b, g], policy.start(()))
-        assert largest_difference(alone, {k: x[b, g] for k, x in plain.items()}) <= TOLERANCE
-    batched = jax.vmap(lambda *x: unroll(policy, params, *x))(obs, resets, policy.start((3, 2)))
-    assert largest_difference(batched, plain) <= TOLERANCE
+    params, (obs, resets) = loud_params(policy), experience(policy)
+    compiled = unroll(policy, params, obs, resets, policy.start(BATCH))
+    plain = plain_unroll(policy, params, obs, resets, policy.start(BATCH))
+    assert largest_difference(plain, compiled) <= TOLERANCE
+    for b, g in np.ndindex(BATCH):
+        alone = unroll(policy, params, obs[b, g], resets[b, g], policy.start(()))
+        assert largest_difference(alone, {k: x[b, g] for k, x in compiled.items()}) <= TOLERANCE
 
 
 @every_valued_policy
 def test_a_population_is_a_loop(policy):
-    keys = jax.random.split(jax.random.key(4), 3)
-    params = jax.jit(jax.vmap(policy.init))(keys)
-    shape = (2, 6)
-    obs, resets = random_obs(policy.space, shape), random_resets(shape, rate=0.2)
-    carry = policy.start((2,))
-    together = jax.jit(jax.vmap(partial(unroll, policy), (0, None, None, None)))(
-        params, obs, resets, carry
-    )
-    _, acted = jax.jit(jax.vmap(partial(play, policy), (0, None, None, None)))(
-        params, obs, resets, carry
-    )
-    run = jax.jit(partial(unroll, policy))
-    for i, key in enumerate(keys):
-        alone = run(jax.jit(policy.init)(key), obs, resets, carry)
+    members = [loud_params(policy, seed) for seed in range(3)]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *members)
+    rest = (*experience(policy), policy.start(BATCH))
+    together = jax.vmap(lambda p: unroll(policy, p, *rest))(stacked)
+    acted = jax.vmap(lambda p: play(policy, p, *rest)[1])(stacked)
+    for i, params in enumerate(members):
+        alone = unroll(policy, params, *rest)
         assert largest_difference(alone, {k: x[i] for k, x in together.items()}) <= TOLERANCE
         assert largest_difference(alone, {k: x[i] for k, x in acted.items()}) <= TOLERANCE
 
 
-@every_policy
-def test_parameters_are_dicts_of_float32_fixed_by_the_key(policy):
-    init = jax.jit(policy.init)
-    params, again, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
-    paths = jax.tree_util.tree_leaves_with_path(params)
-    assert all(isinstance(step, jax.tree_util.DictKey) for path, _ in paths for step in path)
-    assert all(isinstance(step.key, str) for path, _ in paths for step in path)
-    assert all(type(x) is not dict and x.dtype == jnp.float32 for _, x in paths)
-    same = jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), params, again)
-    assert all(jax.tree.leaves(same))
-    differs = jax.tree.map(lambda a, b: not bool(jnp.array_equal(a, b)), params, other)
-    assert any(jax.tree.leaves(differs))
+@every_valued_policy
+def test_initial_parameters_are_fixed_by_the_key(policy):
+    init, keys = jax.jit(policy.init), jax.random.split(jax.random.key(0), 3)
+    params, again = init(keys[0]), init(keys[0])
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        assert all(isinstance(step, jax.tree_util.DictKey) for step in path)
+        assert all(isinstance(step.key, str) for step in path)
+        assert leaf.dtype == jnp.float32
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, params, again))
+    assert not jax.tree.all(jax.tree.map(jnp.array_equal, params, init(keys[1])))
+    population = jax.jit(jax.vmap(policy.init))(keys)
+    first = jax.tree.map(lambda x: x[0], population)
+    assert jax.tree.all(jax.tree.map(lambda a, b: jnp.allclose(a, b, atol=1e-6), first, params))
 
 
 @every_policy
@@ -181,16 +165,3 @@ def test_a_policy_is_a_hashable_member_of_the_contract(policy):
     twin = type(policy)(**{k: getattr(policy, k) for k in policy.__dataclass_fields__})
     assert twin == policy
     assert hash(twin) == hash(policy)
-    assert isinstance(policy.memoryless, bool)
-
-
-@every_valued_policy
-def test_carry_keeps_its_structure_and_types(policy):
-    carry = policy.start((2, 3))
-    obs = random_obs(policy.space, (2, 3))
-    after, out = jax.jit(policy.step)(loud_params(policy), carry, obs, jnp.zeros((2, 3), bool))
-    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), c) for c in (carry, after)]
-    assert shapes[0] == shapes[1]
-    assert readings(out)["logp"].shape == (2, 3, policy.actions)
-    assert out.value.shape == (2, 3)
-    assert out.take(jnp.array([1])).dist.logp_all.shape == (1, 3, policy.actions)

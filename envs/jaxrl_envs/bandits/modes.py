@@ -201,6 +201,10 @@ class ModesBandit:
             horizon=1,
         )
 
+    def state_index(self, params: Params, level: Level, state: tuple[()]) -> Int[Array, ""]:
+        """The question is state 0 of :meth:`tabular`; the end has no packed state."""
+        return jnp.int32(0)
+
     def render(self, params: Params, level: Level, state: tuple[()]) -> str:
         marks = "".join(
             "*" if m >= 0 else ("+" if r > 0 else ".")

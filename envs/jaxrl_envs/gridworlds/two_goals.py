@@ -315,6 +315,10 @@ class TwoGoals:
             horizon=self.horizon,
         )
 
+    def state_index(self, params: Params, level: Level, state: State) -> Int[Array, ""]:
+        """The number of the state in :meth:`tabular`: its cell."""
+        return state.cell.astype(jnp.int32)
+
     def render(self, params: Params, level: Level, state: State) -> str:
         """The grid: 0 and 1 are the goals, A the agent, * the agent on a goal."""
         marks = ["."] * self.size**2

@@ -292,6 +292,10 @@ class ModularChain:
             horizon=self.length,
         )
 
+    def state_index(self, params: Params, level: Level, state: State) -> Int[Array, ""]:
+        """The number of the state in :meth:`tabular`: t * P + x."""
+        return state.clock.astype(jnp.int32) * self.modulus + state.residue.astype(jnp.int32)
+
     def alive(self, level: Level, state: State) -> Bool[Array, ""]:
         """Whether the target can still be reached from a state."""
         possible = jnp.asarray(self._tables.ways > 0)

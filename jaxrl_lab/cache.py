@@ -1,0 +1,77 @@
+"""Where the laboratory keeps what is dear to compute: compiled programs and base policies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+CACHE_VARIABLE = "JAXRL_LAB_CACHE"
+"""Folder of compiled programs and base policies; ``off`` switches both caches off."""
+
+
+def cache_folder() -> Path | None:
+    """Where compiled programs and base policies are kept, or None when switched off."""
+    chosen = os.environ.get(CACHE_VARIABLE, "")
+    if chosen.lower() in ("off", "0", "no"):
+        return None
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "jaxrl_lab"
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs on disk; jax's default threshold would keep almost none of them."""
+    folder = cache_folder()
+    if folder is not None and jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def load_arrays(file: Path, like: Any) -> Any | None:
+    """The nested dict of arrays in a file, or None where there is none of the form of ``like``.
+
+    Args:
+        like: nested dicts with text keys, whose leaves have the wanted shape and dtype.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            found = {name: stored[name] for name in stored.files}
+    except Exception:  # whatever a missing or damaged file raises, its content is built anew
+        return None
+    wanted = jax.tree_util.tree_leaves_with_path(like)
+    forms = {_name(path): (leaf.shape, leaf.dtype) for path, leaf in wanted}
+    if forms != {name: (x.shape, x.dtype) for name, x in found.items()}:
+        return None
+    leaves = [jnp.asarray(found[_name(path)]) for path, _ in wanted]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def save_arrays(file: Path, tree: Any) -> None:
+    """Written beside its place and moved there: no reader ever meets half a file.
+
+    A full or read-only disk costs the next run some time, and this one nothing.
+    """
+    flat = {_name(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, beside = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                np.savez(stream, allow_pickle=False, **flat)
+            os.replace(beside, file)
+        except BaseException:
+            os.unlink(beside)
+            raise
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return "/".join(entry.key for entry in path)

@@ -1,0 +1,1 @@
+"""From a description to a result: spec → population → run → store → statistics."""

@@ -1,0 +1,251 @@
+"""Populations: arms that share a program are stacked and trained together with their seeds.
+
+Two arms share a program when nothing but their numbers differs: same world structure, same
+policy, same mechanisms. Their numbers are stacked along a leading axis and the update is vmapped
+over arms and seeds, inside one scan over updates, inside one jit. Python runs between chunks
+only, where progress is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxrl_envs import Environment
+from jaxrl_envs.errors import expect
+from jaxtyping import Array, Int
+
+from jaxrl_lab.learners.policy_gradient import PolicyGradient
+from jaxrl_lab.mechanisms.core import canonical
+from jaxrl_lab.policies.core import Policy
+from jaxrl_lab.recipes import Recipe
+from jaxrl_lab.rollouts import World
+from jaxrl_lab.types import LearnerState, Tree
+
+Measure = Callable[[Environment, Policy, World, Tree, LearnerState, LearnerState], dict[str, Any]]
+"""``(env, policy, world, first_params, before, after) -> scalars`` of one member, one update."""
+
+SUMMED = ("tokens",)
+"""Update scalars that add up over updates; the others are averaged between measurements."""
+
+_traces = 0
+
+
+def traces() -> int:
+    """How often an update program was traced in this process; a sweep over numbers adds one."""
+    return _traces
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One fully built variant of an experiment.
+
+    Attributes:
+        env, env_params, policy, recipe: what is trained where and how.
+        base: pretrained parameters to start every seed from, or None for fresh ones.
+    """
+
+    env: Environment
+    env_params: Tree
+    policy: Policy
+    recipe: Recipe
+    base: Tree | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot run, before anything is compiled."""
+        if hasattr(self.env, "check_params"):
+            self.env.check_params(self.env_params)
+        self.recipe.check(self.env, self.policy)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Arms that share one compiled update: their names, and their numbers stacked."""
+
+    learner: PolicyGradient
+    names: tuple[str, ...]
+    numbers: tuple[Recipe, Tree, Tree]
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+
+def group_arms(arms: Mapping[str, Arm]) -> list[Program]:
+    """As many programs as there are distinct structures among the arms, in order of appearance."""
+    groups: dict[Any, list[tuple[str, tuple[Recipe, Tree, Tree]]]] = {}
+    for name, arm in arms.items():
+        arm.check()
+        nameless = replace(canonical(arm.recipe), name="")
+        numbers = (nameless, jax.tree.map(jnp.asarray, arm.env_params), arm.base)
+        leaves, structure = jax.tree.flatten(numbers)
+        shapes = tuple((x.shape, str(x.dtype)) for x in leaves)
+        groups.setdefault((arm.env, arm.policy, structure, shapes), []).append((name, numbers))
+    programs = []
+    for (env, policy, _, _), members in groups.items():
+        stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *[numbers for _, numbers in members])
+        learner = PolicyGradient(env, policy)
+        programs.append(Program(learner, tuple(name for name, _ in members), stacked))
+    return programs
+
+
+def chunk_length(updates: int, every: int, pieces: int = 20) -> int:
+    """The longest multiple of ``every`` that divides ``updates`` into at least ``pieces`` chunks.
+
+    All chunks have one length, so that one program serves them all.
+    """
+    wanted = max(every, updates // pieces)
+    fitting = [c for c in range(every, updates + 1, every) if updates % c == 0]
+    return max([c for c in fitting if c <= wanted] or [fitting[0]])
+
+
+def run_program(
+    program: Program,
+    seeds: Sequence[int],
+    updates: int,
+    every: int,
+    measure: Measure,
+    on_chunk: Callable[[int], None] = lambda updates_done: None,
+) -> tuple[LearnerState, dict[str, np.ndarray]]:
+    """Train every arm and seed of a program.
+
+    Returns:
+        Final states with leading axes ``[arms, seeds]``, and curves ``[arms, seeds, points]``:
+        measures at updates 0, every, 2·every, …, and update scalars reduced over the updates
+        since the previous point (NaN at point 0).
+
+    Raises:
+        BadInput: when ``every`` does not divide ``updates``.
+    """
+    expect(updates >= 1, "updates", updates, "at least 1 update")
+    expect(every >= 1 and updates % every == 0, "measure_every", every, f"a divisor of {updates}")
+    keys = seed_keys(seeds)
+    worlds, states = _start(program.learner, program.numbers, keys)
+    first = jax.tree.map(jnp.copy, states.params)
+    points = [_measure_start(program.learner, measure, worlds, first, states)]
+    chunk = chunk_length(updates, every)
+    for start in range(0, updates, chunk):
+        states, point = _run_chunk(
+            program.learner,
+            measure,
+            chunk,
+            every,
+            program.numbers[0],
+            worlds,
+            states,
+            first,
+            keys,
+            jnp.int32(start),
+            jnp.int32(updates),
+        )
+        points.append(jax.device_get(point))  # waits for the chunk, so progress is real
+        on_chunk(start + chunk)
+    return states, _curves(points)
+
+
+def seed_keys(seeds: Sequence[int]) -> Array:
+    """One key per seed; arms with the same seed share it, and so share all their noise."""
+    return jax.vmap(jax.random.key)(jnp.asarray(list(seeds), jnp.uint32))
+
+
+@partial(jax.jit, static_argnames=("learner",))
+def _start(
+    learner: PolicyGradient, numbers: tuple[Recipe, Tree, Tree], keys: Array
+) -> tuple[World, LearnerState]:
+    recipes, env_params, base = numbers
+    worlds = jax.vmap(learner.world)(env_params)
+
+    def by_seed(recipe: Recipe, world: World, start: Tree) -> LearnerState:
+        return jax.vmap(lambda key: learner.init(recipe, world, key, start))(keys)
+
+    return worlds, jax.vmap(by_seed)(recipes, worlds, base)
+
+
+@partial(jax.jit, static_argnames=("learner", "measure"))
+def _measure_start(
+    learner: PolicyGradient, measure: Measure, worlds: World, first: Tree, states: LearnerState
+) -> dict[str, Array]:
+    measured = _measure_all(learner, measure)(worlds, first, states, states)
+    return jax.tree.map(lambda x: x[None], measured)
+
+
+def _measure_all(learner: PolicyGradient, measure: Measure) -> Callable[..., dict[str, Array]]:
+    one = partial(measure, learner.env, learner.policy)
+    return jax.vmap(jax.vmap(one, in_axes=(None, 0, 0, 0)), in_axes=(0, 0, 0, 0))
+
+
+@partial(
+    jax.jit,
+    static_argnames=("learner", "measure", "chunk", "every"),
+    donate_argnames=("states",),
+)
+def _run_chunk(
+    learner: PolicyGradient,
+    measure: Measure,
+    chunk: int,
+    every: int,
+    recipes: Recipe,
+    worlds: World,
+    states: LearnerState,
+    first: Tree,
+    keys: Array,
+    start: Int[Array, ""],
+    total: Int[Array, ""],
+) -> tuple[LearnerState, dict[str, Array]]:
+    global _traces
+    _traces += 1
+    measure_all = _measure_all(learner, measure)
+
+    def one(
+        recipe: Recipe, world: World, state: LearnerState, key: Array, t: Array
+    ) -> tuple[LearnerState, dict[str, Array]]:
+        return learner.update(recipe, world, state, jax.random.fold_in(key, t), t, total)
+
+    by_seed = jax.vmap(one, in_axes=(None, None, 0, 0, None))
+    by_arm = jax.vmap(by_seed, in_axes=(0, 0, 0, None, None))
+
+    def update(before: LearnerState, t: Array) -> tuple[LearnerState, Any]:
+        after, fit = by_arm(recipes, worlds, before, keys, t)
+        empty = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype),
+            jax.eval_shape(measure_all, worlds, first, before, after),
+        )
+        # t is not batched, so the branch stays a branch: measures cost only when they are due.
+        measured = jax.lax.cond(
+            (t + 1) % every == 0,
+            lambda: measure_all(worlds, first, before, after),
+            lambda: empty,
+        )
+        return after, (fit, measured)
+
+    steps = start + jnp.arange(chunk, dtype=jnp.int32)
+    states, (fits, measured) = jax.lax.scan(update, states, steps)
+    reduced = {k: _reduce(k, x, every) for k, x in fits.items()}
+    point = reduced | jax.tree.map(lambda x: x[every - 1 :: every], measured)
+    return states, point
+
+
+def _reduce(name: str, x: Array, every: int) -> Array:
+    windows = x.reshape(x.shape[0] // every, every, *x.shape[1:])
+    return windows.sum(1) if name in SUMMED else windows.mean(1)
+
+
+def _curves(points: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Chunks ``[points, arms, seeds]`` put together as ``[arms, seeds, points]``."""
+
+    def pieces(name: str) -> Iterator[np.ndarray]:
+        shape = next(np.asarray(p[name]).shape for p in points if name in p)
+        for p in points:
+            yield np.asarray(p[name]) if name in p else np.full((1, *shape[1:]), np.nan)
+
+    names = dict.fromkeys(name for p in points for name in p)
+    curves = {n: np.moveaxis(np.concatenate(list(pieces(n))), 0, 2) for n in names}
+    for name in SUMMED:
+        if name in curves:
+            curves[name] = np.nancumsum(curves[name], axis=-1)
+    return curves

@@ -1,0 +1,204 @@
+"""Running experiments: from arms to a result, with progress between chunks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxrl_envs
+import numpy as np
+from jaxrl_envs import BadInput, Environment
+
+from jaxrl_lab import policies, recipes
+from jaxrl_lab.cache import CACHE_VARIABLE as CACHE_VARIABLE
+from jaxrl_lab.cache import cache_folder as cache_folder
+from jaxrl_lab.cache import use_compilation_cache
+from jaxrl_lab.experiments import spec
+from jaxrl_lab.experiments.population import Arm, Measure, group_arms, run_program
+from jaxrl_lab.experiments.progress import Progress
+from jaxrl_lab.experiments.result import Result, assemble
+from jaxrl_lab.learners.policy_gradient import PolicyGradient, Tape
+from jaxrl_lab.policies.core import Policy
+from jaxrl_lab.recipes import Recipe
+from jaxrl_lab.types import LearnerState, Tree
+
+
+def no_measure(
+    env: Environment, policy: Policy, world: Any, first: Tree, before: Any, after: Any
+) -> dict[str, Any]:
+    """Only the scalars every update reports."""
+    return {}
+
+
+def run_arms(
+    arms: Mapping[str, Arm],
+    *,
+    updates: int,
+    seeds: Sequence[int],
+    measure: Measure = no_measure,
+    every: int = 1,
+    describe: Mapping[str, tuple[str, str]] | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Train every arm on every seed, one compiled program per structure.
+
+    Args:
+        describe: unit and description of the measures, for the dataset.
+
+    Raises:
+        BadInput: an arm that cannot run, or sizes that do not fit.
+    """
+    use_compilation_cache()
+    seeds = tuple(int(s) for s in seeds)
+    if not seeds:
+        raise BadInput("seeds", 0, "at least 1 seed")
+    programs = group_arms(arms)
+    progress = progress or Progress(quiet=True)
+    curves: dict[str, dict[str, np.ndarray]] = {}
+    stopped: dict[str, np.ndarray] = {}
+    params: dict[str, Tree] = {}
+    seconds: dict[str, float] = {}
+    progress.start(len(programs), updates, [p.size * len(seeds) for p in programs])
+    for number, program in enumerate(programs):
+        begin = time.perf_counter()
+        progress.program(number, program.names)
+        state, by_name = run_program(program, seeds, updates, every, measure, progress.chunk)
+        for i, name in enumerate(program.names):
+            curves[name] = {k: v[i] for k, v in by_name.items()}
+            stopped[name] = np.asarray(state.stopped[i])
+            params[name] = jax.tree.map(lambda x, i=i: x[i], state.params)
+        seconds[", ".join(program.names)] = time.perf_counter() - begin
+    progress.finish()
+    ordered = {name: curves[name] for name in arms}
+    dataset = assemble(ordered, stopped, seeds, every, dict(describe or {}))
+    return Result(dataset, dict(arms), updates, seeds, measure, params, seconds)
+
+
+def train(
+    env: str | Environment,
+    policy: str | Policy,
+    recipe: str | Recipe,
+    *,
+    updates: int,
+    seeds: int | Sequence[int] = 1,
+    measure: Measure = no_measure,
+    every: int = 1,
+) -> Result:
+    """Train one recipe: ``lab.train("bandit/modes", "tabular", "grpo", updates=100, seeds=8)``."""
+    arm = make_arm(env, policy, recipe)
+    many = range(seeds) if isinstance(seeds, int) else seeds
+    name = arm.recipe.name
+    return run_arms({name: arm}, updates=updates, seeds=many, measure=measure, every=every)
+
+
+def make_arm(env: str | Environment, policy: str | Policy, recipe: str | Recipe) -> Arm:
+    """An arm from names or objects, with the world's default params."""
+    world = jaxrl_envs.make(env) if isinstance(env, str) else env
+    acting = policies.make(policy, world) if isinstance(policy, str) else policy
+    return Arm(world, world.default_params, acting, recipes.recipe(recipe))
+
+
+def sweep(
+    what: spec.Experiment | Arm,
+    axes: Mapping[str, Sequence[Any]],
+    *,
+    updates: int | None = None,
+    seeds: int | Sequence[int] | None = None,
+    measure: Measure = no_measure,
+    every: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Every combination of the given values as an arm, in as few programs as possible.
+
+    ``what`` is an experiment (any dotted path can be swept) or one arm, whose recipe entries
+    can be swept, mechanisms of your own included:
+    ``lab.sweep(arm, {"recipe.regularizer.strength": [0.0, 0.1]}, updates=100, seeds=16)``.
+    """
+    if isinstance(what, spec.Experiment):
+        experiment = spec.grid(what, axes)
+        arms, length = experiment.build(), experiment.updates
+        many: int | Sequence[int] = range(
+            experiment.first_seed, experiment.first_seed + experiment.seeds
+        )
+        step = experiment.measure_every
+    else:
+        point = spec.grid(spec.Experiment({}, {"arm": {}}), axes)
+        arms = {n: _with_settings(what, own) for n, own in point.arms.items()}
+        length, many, step = 100, 1, 1
+    seeds = many if seeds is None else seeds
+    return run_arms(
+        arms,
+        updates=updates or length,
+        seeds=range(seeds) if isinstance(seeds, int) else seeds,
+        measure=measure,
+        every=every or step,
+        progress=progress,
+    )
+
+
+def _with_settings(arm: Arm, settings: Mapping[str, Any]) -> Arm:
+    built = arm.recipe
+    for path, value in settings.items():
+        root, _, rest = path.partition(".")
+        if root != "recipe" or not rest:
+            raise BadInput(path, value, "an entry of the recipe, such as recipe.surrogate.high")
+        built = recipes.with_value(built, rest, value)
+    return replace(arm, recipe=built)
+
+
+def run_experiment(
+    experiment: spec.Experiment,
+    measure: Measure,
+    describe: Mapping[str, tuple[str, str]],
+    progress: Progress | None = None,
+) -> Result:
+    """Run an experiment described as data."""
+    return run_arms(
+        experiment.build(),
+        updates=experiment.updates,
+        seeds=range(experiment.first_seed, experiment.first_seed + experiment.seeds),
+        measure=measure,
+        every=experiment.measure_every,
+        describe=describe,
+        progress=progress,
+    )
+
+
+def debug(result: Result, *, arm: str, seed: int, update: int) -> Tape:
+    """One update replayed without jit: every mechanism called, with its input and output.
+
+    The member is trained again up to ``update`` (same key, same bits), then that update runs
+    eagerly. Each entry has ``slot``, ``mechanism``, ``input``, ``output``; entries of the loss
+    come once per inner step.
+
+    Raises:
+        BadInput: unknown arm or seed, an update outside the run, or a result read from disk.
+    """
+    if arm not in result.arms:
+        raise BadInput("arm", arm, "an arm of a result of this session", result.arms)
+    if seed not in result.seeds:
+        raise BadInput(
+            "seed", seed, f"a seed of the result ({result.seeds[0]} … {result.seeds[-1]})"
+        )
+    if not 0 <= update < result.updates:
+        raise BadInput("update", update, f"an update between 0 and {result.updates - 1}")
+    chosen = result.arms[arm]
+    learner = PolicyGradient(chosen.env, chosen.policy)
+    key = jax.random.key(seed)
+    world = jax.jit(learner.world)(chosen.env_params)
+    state: LearnerState = jax.jit(learner.init)(chosen.recipe, world, key, chosen.base)
+    step = jax.jit(learner.update)
+    total = jnp.int32(result.updates)
+    for t in range(update):
+        state, _ = step(
+            chosen.recipe, world, state, jax.random.fold_in(key, t), jnp.int32(t), total
+        )
+    tape: Tape = []
+    with jax.disable_jit():
+        t = jnp.int32(update)
+        learner.update(chosen.recipe, world, state, jax.random.fold_in(key, t), t, total, tape)
+    return tape

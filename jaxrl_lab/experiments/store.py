@@ -1,0 +1,161 @@
+"""Run directories: written in one piece or not at all, and never over something else.
+
+config.yaml     the study as it ran, every number in it
+results.nc      labelled curves, one group per experiment, versions as attributes
+verdicts.json   claims, their hash, the verdicts
+figure.png      and figure.svg
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from jaxrl_envs import BadInput
+
+from jaxrl_lab import config
+from jaxrl_lab.experiments.spec import Study, parse_experiment
+
+CONFIG, RESULTS, VERDICTS = "config.yaml", "results.nc", "verdicts.json"
+PACKAGES = ("jaxrl-lab", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "xarray")
+
+
+def versions() -> dict[str, str]:
+    """Versions and hardware that belong to a result."""
+    import jax
+
+    found = {name: metadata.version(name) for name in PACKAGES}
+    device = jax.devices()[0]
+    return found | {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": f"{device.platform}: {device.device_kind}",
+        "cores": str(os.cpu_count()),
+    }
+
+
+def default_folder(name: str) -> Path:
+    """``runs/<name>/<time>``, below the current folder."""
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    folder = Path("runs") / name / stamp
+    number = 2
+    while folder.exists():
+        folder = Path("runs") / name / f"{stamp}-{number}"
+        number += 1
+    return folder
+
+
+def claim_folder(folder: Path) -> None:
+    """Make sure, before any work is done, that a run can be written there.
+
+    Raises:
+        BadInput: the folder exists already and is not empty, or cannot be made.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput("out", str(folder), "a folder that does not exist yet or is empty")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder.parent):
+            pass
+    except OSError as error:
+        raise BadInput("out", str(folder), f"a writable place ({error.strerror})") from None
+
+
+def write(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Let ``fill`` write a folder beside the final one, then move it into place in one step."""
+    claim_folder(folder)
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        fill(building)
+        building.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        building.rename(folder)
+    except OSError as error:
+        raise BadInput("out", str(folder), f"a writable place ({error.strerror})") from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def write_study(folder: Path, study: Study) -> None:
+    """The configuration of the run."""
+    data: dict[str, Any] = {
+        "phenomenon": study.name,
+        "question": study.question,
+        "source": study.source,
+        "tier": study.tier,
+        "experiments": {name: e.to_mapping() for name, e in study.experiments.items()},
+    }
+    (folder / CONFIG).write_text(config.dump_yaml(data), encoding="utf-8")
+
+
+def write_results(folder: Path, datasets: Mapping[str, xr.Dataset]) -> None:
+    """All curves in one file, one group per experiment."""
+    about = versions()
+    for name, dataset in datasets.items():
+        mode = "a" if (folder / RESULTS).exists() else "w"
+        stamped = dataset.assign_attrs(about)
+        stamped.to_netcdf(folder / RESULTS, mode=mode, group=name, engine="h5netcdf")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Readable JSON without NaN."""
+    text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_study(folder: Path) -> Study:
+    """The configuration of a run directory.
+
+    Raises:
+        BadInput: not a run directory, or a damaged one.
+    """
+    if not (folder / CONFIG).is_file():
+        raise BadInput("DIR", str(folder), f"a run directory (with {CONFIG} and {RESULTS})")
+    return parse_study(config.read_yaml(folder / CONFIG))
+
+
+def parse_study(data: Mapping[str, Any]) -> Study:
+    """A study from the mapping of a configuration file, tiers left aside."""
+    allowed = ("phenomenon", "question", "source", "tier", "experiments", "tiers")
+    for key in data:
+        if key not in allowed:
+            from jaxrl_envs.errors import unknown_key
+
+            raise unknown_key(key, data[key], allowed)
+    experiments = data.get("experiments")
+    if not isinstance(experiments, Mapping) or not experiments:
+        raise BadInput("experiments", experiments, "a mapping of at least one experiment")
+    for name, inner in experiments.items():
+        if not isinstance(inner, Mapping):
+            raise BadInput(f"experiments.{name}", inner, "a mapping")
+    return Study(
+        name=str(data.get("phenomenon", "")),
+        question=str(data.get("question", "")),
+        source=str(data.get("source", "")),
+        tier=str(data.get("tier", "default")),
+        experiments={n: parse_experiment(e, f"experiments.{n}") for n, e in experiments.items()},
+    )
+
+
+def read_results(folder: Path, names: list[str]) -> dict[str, xr.Dataset]:
+    """The curves of a run directory.
+
+    Raises:
+        BadInput: a missing or damaged file.
+    """
+    path = folder / RESULTS
+    try:
+        return {n: xr.load_dataset(path, group=n, engine="h5netcdf") for n in names}
+    except (OSError, ValueError, KeyError) as error:
+        reason = type(error).__name__
+        raise BadInput("DIR", str(folder), f"a readable {RESULTS} ({reason})") from None

@@ -1,0 +1,92 @@
+"""Phenomena: ``run(name)`` trains, measures, decides, and writes the figure."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jaxrl_envs import BadInput
+
+from jaxrl_lab.experiments import store
+from jaxrl_lab.experiments.result import Result
+from jaxrl_lab.phenomena.core import (
+    Analysis,
+    Phenomenon,
+    Report,
+    conclude,
+    load_study,
+    names,
+    run_study,
+)
+
+
+def find(name: str) -> Phenomenon:
+    """The phenomenon of that name.
+
+    Raises:
+        BadInput: unknown name, with the nearest one.
+    """
+    if name not in names():
+        raise BadInput("phenomenon", name, "a phenomenon", names())
+    phenomenon: Phenomenon = importlib.import_module(f"{__name__}.{name}").PHENOMENON
+    return phenomenon
+
+
+def run(
+    name: str,
+    *,
+    tier: str = "default",
+    seeds: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    quiet: bool = True,
+) -> Report:
+    """Run a phenomenon: ``lab.run("entropy_collapse", seeds=64)``.
+
+    Args:
+        tier: ``quick``, ``default`` or ``verdict``.
+        seeds: of every experiment, in place of the tier's.
+        settings: dotted paths and values, in place of the configuration's.
+        out: run directory to write; nothing is written without it.
+
+    Raises:
+        BadInput: anything that cannot be used, before any training starts.
+    """
+    phenomenon, study = find(name), load_study(name, tier)
+    if seeds is not None:
+        study = study.with_setting("seeds", seeds)
+    for path, value in (settings or {}).items():
+        study = study.with_setting(path, value)
+    if out is not None:
+        store.claim_folder(Path(out))
+    report = run_study(phenomenon, study, quiet)
+    return report if out is None else report.save(Path(out))
+
+
+def load(folder: str | Path) -> Report:
+    """The report of a run directory, analyzed again from its curves.
+
+    Raises:
+        BadInput: not a run directory, a damaged one, or one of another phenomenon.
+    """
+    folder = Path(folder)
+    study = store.read_study(folder)
+    phenomenon = find(study.name)
+    datasets = store.read_results(folder, list(study.experiments))
+    runs = {
+        name: Result(
+            dataset,
+            study.experiments[name].build(),
+            study.experiments[name].updates,
+            tuple(int(s) for s in dataset["seed"].values),
+            phenomenon.measures[name][0],
+        )
+        for name, dataset in datasets.items()
+    }
+    return replace(conclude(phenomenon, study, runs), folder=folder)
+
+
+__all__ = ["Analysis", "Phenomenon", "Report", "find", "load", "load_study", "names", "run"]

@@ -1,0 +1,177 @@
+"""What a phenomenon is made of, and how one is run from its configuration to its verdicts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxrl_envs import BadInput
+from matplotlib.figure import Figure
+
+from jaxrl_lab import config
+from jaxrl_lab.experiments import store
+from jaxrl_lab.experiments.claims import Claim, Verdict, claims_hash, decide
+from jaxrl_lab.experiments.population import Measure
+from jaxrl_lab.experiments.progress import Progress
+from jaxrl_lab.experiments.result import Result
+from jaxrl_lab.experiments.run import run_experiment, use_compilation_cache
+from jaxrl_lab.experiments.spec import Study
+from jaxrl_lab.plots import panels
+
+Runs = Mapping[str, Result]
+"""Results by name of the experiment."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What the curves say, before any decision.
+
+    Attributes:
+        samples: the metric of every claim, one number per seed; NaN where a seed never arrived.
+        tables: text for the terminal.
+        series: further arrays the figure draws.
+    """
+
+    samples: dict[str, np.ndarray]
+    tables: list[str] = field(default_factory=list)
+    series: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Phenomenon:
+    """Claims fixed before the run, what to measure, and how to look at it.
+
+    Attributes:
+        measures: per experiment, the measure and a ``{name: (unit, description)}`` of it.
+        analyze: runs → numbers. figure: runs, analysis, verdicts → a matplotlib figure.
+    """
+
+    name: str
+    claims: tuple[Claim, ...]
+    measures: Mapping[str, tuple[Measure, Mapping[str, tuple[str, str]]]]
+    analyze: Callable[[Runs], Analysis]
+    figure: Callable[[Runs, Analysis, Sequence[Verdict]], Figure]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A phenomenon that has run."""
+
+    phenomenon: Phenomenon
+    study: Study
+    runs: dict[str, Result]
+    analysis: Analysis
+    verdicts: list[Verdict]
+    seconds: float = 0.0
+    folder: Path | None = None
+
+    def figure(self) -> Figure:
+        """The figure that tells the story in one look."""
+        with panels.styled():
+            return self.phenomenon.figure(self.runs, self.analysis, self.verdicts)
+
+    def __str__(self) -> str:
+        frozen = [line for run in self.runs.values() for line in run.frozen()]
+        shown = frozen[:10] + ([f"… and {len(frozen) - 10} more"] if len(frozen) > 10 else [])
+        return "\n\n".join(
+            [
+                *self.analysis.tables,
+                *(
+                    ["Frozen members, left out of every average:\n" + "\n".join(shown)]
+                    * bool(frozen)
+                ),
+                "Verdicts\n" + "\n".join(f"  {v.line()}" for v in self.verdicts),
+            ]
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON has it."""
+        return {
+            "phenomenon": self.phenomenon.name,
+            "question": self.study.question,
+            "tier": self.study.tier,
+            "claims_hash": claims_hash(self.phenomenon.claims),
+            "claims": {c.id: c.text for c in self.phenomenon.claims},
+            "verdicts": [v.as_dict() for v in self.verdicts],
+            "frozen": [line for run in self.runs.values() for line in run.frozen()],
+            "seconds": round(self.seconds, 2),
+            "versions": store.versions(),
+            "folder": None if self.folder is None else str(self.folder),
+            "figure": None if self.folder is None else str(self.folder / "figure.png"),
+        }
+
+    def save(self, folder: Path) -> Report:
+        """Write the run directory.
+
+        Raises:
+            BadInput: the folder holds something already, or cannot be written.
+        """
+        done = replace(self, folder=folder)
+
+        def fill(building: Path) -> None:
+            store.write_study(building, self.study)
+            store.write_results(building, {n: r.dataset for n, r in self.runs.items()})
+            store.write_json(building / store.VERDICTS, done.as_dict())
+            save_figure(self.figure(), building)
+
+        store.write(folder, fill)
+        return done
+
+
+def save_figure(figure: Figure, folder: Path) -> None:
+    """The figure as PNG and SVG."""
+    with panels.styled():
+        figure.savefig(folder / "figure.png")
+        figure.savefig(folder / "figure.svg", metadata={"Date": None})
+
+
+def load_study(name: str, tier: str = "default") -> Study:
+    """The configuration of a phenomenon in one of its tiers.
+
+    Raises:
+        BadInput: unknown phenomenon or tier.
+    """
+    path = config.folder() / f"{name}.yaml"
+    known = names()
+    if name not in known:
+        raise BadInput("phenomenon", name, "a phenomenon", known)
+    data = config.read_yaml(path)
+    study = store.parse_study(data)
+    tiers = data.get("tiers", {})
+    if tier not in tiers:
+        raise BadInput("tier", tier, "a tier", tiers)
+    for path_, value in (tiers[tier] or {}).items():
+        study = study.with_setting(path_, value)
+    return replace(study, tier=tier)
+
+
+def names() -> tuple[str, ...]:
+    """The phenomena with a configuration file."""
+    return tuple(sorted(p.stem for p in config.folder().glob("*.yaml")))
+
+
+def run_study(phenomenon: Phenomenon, study: Study, quiet: bool = True) -> Report:
+    """Run every experiment of a study and decide its claims."""
+    use_compilation_cache()
+    begin = time.perf_counter()
+    for name in study.experiments:
+        if name not in phenomenon.measures:
+            raise BadInput("experiments", name, "an experiment", phenomenon.measures)
+    runs = {}
+    for name, experiment in study.experiments.items():
+        measure, describe = phenomenon.measures[name]
+        progress = Progress(quiet, f"{study.name}/{name}")
+        runs[name] = run_experiment(experiment, measure, describe, progress)
+    report = conclude(phenomenon, study, runs)
+    return replace(report, seconds=time.perf_counter() - begin)
+
+
+def conclude(phenomenon: Phenomenon, study: Study, runs: dict[str, Result]) -> Report:
+    """Analysis and verdicts of finished runs."""
+    analysis = phenomenon.analyze(runs)
+    verdicts = decide(phenomenon.claims, analysis.samples)
+    return Report(phenomenon, study, runs, analysis, verdicts)

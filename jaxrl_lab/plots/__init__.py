@@ -1,0 +1,1 @@
+"""Figures: one matplotlib style, one function per kind of panel."""

@@ -1,0 +1,136 @@
+"""One style and the panels that figures are made of.
+
+Legible in grayscale and for color-blind readers: every series has its own lightness, dash and
+marker. Intervals are shaded or drawn as bars, and the number of seeds stands on the figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxrl_lab.experiments.statistics import curve_band, mean_interval
+
+# Okabe-Ito hues in an order of clearly different lightness.
+COLORS = ("#000000", "#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#7F7F7F")
+DASHES: tuple[Any, ...] = (
+    "-",
+    "--",
+    "-.",
+    ":",
+    (0, (5, 1, 1, 1, 1, 1)),
+    (0, (3, 1)),
+    (0, (1, 1)),
+    "-",
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+STYLE = {
+    "figure.dpi": 110,
+    "savefig.dpi": 160,
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "lines.linewidth": 1.6,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "jaxrl_lab",
+}
+
+
+def new_figure(rows: int, columns: int, title: str, note: str) -> tuple[Figure, np.ndarray]:
+    """A figure with a title and a note line (seeds, intervals) below it."""
+    figure = Figure(figsize=(4.1 * columns, 3.2 * rows + 0.6), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#444444")
+    return figure, axes
+
+
+def styled() -> AbstractContextManager[None]:
+    """The style, for everything drawn or saved inside ``with styled():``."""
+    return mpl.rc_context(STYLE)
+
+
+def look(i: int) -> dict[str, Any]:
+    """Color and dash of the i-th series."""
+    return {"color": COLORS[i % len(COLORS)], "linestyle": DASHES[i % len(DASHES)]}
+
+
+def band(ax: Axes, x: np.ndarray, y: np.ndarray, label: str, i: int, level: float = 0.95) -> None:
+    """Mean over seeds ``y[S, T]`` as a line, its interval as a shade."""
+    shown = curve_band(y, level)
+    style = look(i)
+    ax.plot(x, shown.mean, label=label, **style)
+    ax.fill_between(x, shown.low, shown.high, color=style["color"], alpha=0.2, linewidth=0)
+
+
+def dots(
+    ax: Axes,
+    x: Sequence[float] | np.ndarray,
+    samples: Sequence[np.ndarray],
+    label: str | None,
+    i: int,
+    level: float = 0.95,
+    join: bool = True,
+) -> None:
+    """Mean of each sample of seeds as a marker, its interval as a bar; empty samples are left out."""
+    rows = [(a, s[np.isfinite(s)]) for a, s in zip(x, samples, strict=True)]
+    rows = [(a, s) for a, s in rows if len(s)]
+    if not rows:
+        return
+    intervals = [mean_interval(s, level) for _, s in rows]
+    at = np.array([a for a, _ in rows])
+    mean = np.array([v.mean for v in intervals])
+    low = np.array([v.low if np.isfinite(v.low) else v.mean for v in intervals])
+    high = np.array([v.high if np.isfinite(v.high) else v.mean for v in intervals])
+    style = look(i)
+    ax.errorbar(
+        at,
+        mean,
+        yerr=np.stack([mean - low, high - mean]),
+        label=label,
+        marker=MARKERS[i % len(MARKERS)],
+        markersize=4.5,
+        capsize=2,
+        color=style["color"],
+        linestyle=style["linestyle"] if join else "none",
+        linewidth=1.2,
+    )
+
+
+def level(ax: Axes, sample: np.ndarray, label: str, i: int) -> None:
+    """A sample of seeds that has no place on the x axis: a line with its interval shaded."""
+    interval, style = mean_interval(sample[np.isfinite(sample)]), look(i)
+    ax.axhline(interval.mean, label=label, **style)
+    if np.isfinite(interval.low):
+        ax.axhspan(interval.low, interval.high, color=style["color"], alpha=0.2, linewidth=0)
+
+
+def reference(ax: Axes, at: float, text: str) -> None:
+    """An exact value as a thin line with its name on it."""
+    ax.axhline(at, color="#444444", linewidth=1, linestyle=(0, (6, 2)))
+    where = ax.get_yaxis_transform()
+    ax.text(0.99, at, text, ha="right", va="bottom", fontsize=7.5, transform=where)
+
+
+def finish(ax: Axes, title: str, x: str, y: str, legend: bool = True) -> None:
+    """Title, labels with units, and the legend."""
+    ax.set_title(title)
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    if legend:
+        ax.legend()

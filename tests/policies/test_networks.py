@@ -1,0 +1,186 @@
+"""What is particular to one architecture: encoders, windows, sizes, refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jaxrl_envs import BadInput, Box, Discrete, MultiDiscrete
+from jaxrl_envs import make as make_env
+from policy_cases import FIELDS, PLANES, ROWS, loud_params, play, random_obs, unroll
+
+from jaxrl_lab.policies import GRU, MLP, Transformer, make, options
+from jaxrl_lab.policies.encoder import Encoder, _skeleton
+from jaxrl_lab.policies.transformer import rotate, timeline
+
+
+def test_fields_are_read_like_one_hot_vectors():
+    space = MultiDiscrete((200, 3, 200))  # offsets do not fit the uint8 of the observation
+    encoder = Encoder(space, 6, rngs=nnx.Rngs(0))
+    obs = jnp.array([[199, 2, 199], [0, 0, 0]], jnp.uint8)
+    table = encoder.table.embedding[...]
+    expected = table[jnp.array([199, 0])] + table[jnp.array([202, 200])]
+    expected += table[jnp.array([402, 203])]
+    np.testing.assert_allclose(encoder(obs), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("space", [ROWS, FIELDS, PLANES, Box(0.0, 1.0, ())], ids=repr)
+def test_encoders_keep_leading_axes_and_unit_scale(space):
+    encoder = Encoder(space, 512, rngs=nnx.Rngs(0))
+    obs = random_obs(space, (4, 2, 3))
+    read = encoder(obs)
+    assert read.shape == (4, 2, 3, 512)
+    np.testing.assert_allclose(read[1, 1, 2], encoder(obs[1, 1, 2]), rtol=1e-5, atol=1e-6)
+    if not isinstance(space, Box):
+        assert float(jnp.std(read)) == pytest.approx(1.0, abs=0.1)
+
+
+def count(policy):
+    shapes = jax.eval_shape(policy.init, jax.random.key(0))
+    return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes))
+
+
+K, R, W = 5, ROWS.n, 16
+HEAD = W * K + K
+BLOCK = 3 * W * W + (W * W + W) + (4 * W * W + 4 * W) + (4 * W * W + W) + 4 * W
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (MLP(ROWS, K, hidden=(8, W)), R * 8 + (8 * W + W) + HEAD),
+        (MLP(ROWS, K, hidden=(W,), value=True), 2 * R * W + HEAD + W + 1),
+        (MLP(ROWS, K, hidden=(W,), value=True, shared=True), R * W + HEAD + W + 1),
+        (MLP(FIELDS, K, hidden=(W,)), (7 + 3 + 11) * W + HEAD),
+        (MLP(PLANES, K, hidden=(W,)), (6 * W + W) + HEAD),
+        (GRU(ROWS, K, width=W), R * W + (W * 3 * W + 3 * W) + W * 3 * W + HEAD),
+        (GRU(ROWS, K, width=W, value=True), R * W + 6 * W * W + 3 * W + HEAD + W + 1),
+        (Transformer(ROWS, K, layers=3, width=W), R * W + 3 * BLOCK + 2 * W + HEAD),
+        (
+            Transformer(ROWS, K, layers=1, width=W, context=99, features=True),
+            R * W + BLOCK + 2 * W + HEAD,
+        ),
+    ],
+    ids=repr,
+)
+def test_number_of_parameters(policy, expected):
+    assert count(policy) == expected
+
+
+@pytest.mark.parametrize("policy", [MLP(ROWS, K), GRU(ROWS, K), Transformer(ROWS, K)], ids=repr)
+def test_policies_start_near_uniform(policy):
+    params = jax.jit(policy.init)(jax.random.key(0))
+    obs = jnp.arange(R)[None]
+    resets = jnp.zeros(obs.shape, bool)
+    logp = unroll(policy, params, obs, resets, policy.start((1,)))["logp"]
+    np.testing.assert_allclose(logp, -np.log(K), atol=0.3)
+    assert float(jnp.std(logp)) > 1e-4
+
+
+def test_attention_reaches_exactly_its_window():
+    policy = Transformer(ROWS, K, layers=1, width=W, heads=2, context=4)
+    params, moved = loud_params(policy), 3
+    obs = random_obs(ROWS, (12,))
+    changed = obs.at[moved].set((obs[moved] + 1) % R)
+    quiet = jnp.zeros(12, bool)
+    for run in (unroll, lambda *x: play(*x)[1]):
+        a, b = (run(policy, params, x, quiet, policy.start(()))["logp"] for x in (obs, changed))
+        touched = np.flatnonzero(np.max(np.abs(a - b), axis=-1) > 1e-5)
+        np.testing.assert_array_equal(touched, np.arange(moved, moved + 4))
+
+
+def test_attention_knows_order_but_not_the_date():
+    policy = Transformer(ROWS, K, layers=2, width=W, heads=2, context=4)
+    params, quiet = loud_params(policy), jnp.zeros(40, bool)
+    obs = jnp.tile(random_obs(ROWS, (5,)), 8)
+    logp = unroll(policy, params, obs, quiet, policy.start(()))["logp"]
+    settled = 2 * (4 - 1)
+    np.testing.assert_allclose(logp[settled:-5], logp[settled + 5 :], atol=1e-5)
+    swapped = obs.at[jnp.array([0, 1])].set(obs[jnp.array([1, 0])])
+    other = unroll(policy, params, swapped, quiet, policy.start(()))["logp"]
+    assert float(jnp.max(jnp.abs(other[2] - logp[2]))) > 1e-4
+
+
+def test_rotated_scores_depend_on_the_lag_only():
+    query, key = jax.random.normal(jax.random.key(0), (2, 1, 1, 8))
+
+    def score(i, j):
+        a, b = rotate(query, jnp.array([i])), rotate(key, jnp.array([j]))
+        return float(jnp.sum(a * b))
+
+    assert score(7, 3) == pytest.approx(score(104, 100), abs=1e-4)
+    assert abs(score(7, 3) - score(3, 7)) > 1e-3
+    assert score(5, 5) == pytest.approx(float(jnp.sum(query * key)), abs=1e-5)
+
+
+def test_timeline_of_a_ring_that_has_turned():
+    """Five observations seen, context 3: slots hold numbers 3, 4, 2; a reset comes at time 2."""
+    resets = jnp.array([False, False, True, False])
+    position, visible = timeline(resets, jnp.int32(5), 3)
+    np.testing.assert_array_equal(position, [5, 6, 0, 1])
+    expected = [
+        [1, 1, 0, 1, 0, 0, 0],
+        [0, 1, 0, 1, 1, 0, 0],
+        [0, 0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 1, 1],
+    ]
+    np.testing.assert_array_equal(visible, np.array(expected, bool))
+
+
+def test_the_cached_skeleton_holds_no_arrays():
+    policy = GRU(ROWS, K, width=4)
+    params, obs = jax.jit(policy.init)(jax.random.key(0)), jnp.zeros((2, 3), jnp.int32)
+    unroll(policy, params, obs, obs == 1, policy.start((2,)))
+    leaves = jax.tree.leaves(_skeleton(policy)[1])
+    assert leaves
+    assert all(isinstance(x, jax.ShapeDtypeStruct) for x in leaves)
+
+
+REFUSED = [
+    (MLP, "hidden", ()),
+    (MLP, "hidden.1", (8, 0)),
+    (MLP, "activation", "swish"),
+    (GRU, "width", 0),
+    (GRU, "width", True),
+    (GRU, "actions", 0),
+    (GRU, "space", MultiDiscrete(())),
+    (GRU, "space", Discrete(0)),
+    (GRU, "space", Box(0.0, 1.0, (3, 0))),
+    (GRU, "space", "rows"),
+    (Transformer, "layers", 0),
+    (Transformer, "heads", -1),
+    (Transformer, "context", 0),
+    (Transformer, "context", 2.5),
+    (Transformer, "width", 30),
+    (Transformer, "width", 12),
+]
+
+
+@pytest.mark.parametrize(("architecture", "key", "value"), REFUSED)
+def test_impossible_structures_are_refused(architecture, key, value):
+    given = {"space": ROWS, "actions": K} | {key.partition(".")[0]: value}
+    with pytest.raises(BadInput) as refusal:
+        architecture(**given)
+    assert refusal.value.key == key
+
+
+@pytest.mark.parametrize("policy_id", ["mlp", "gru", "transformer"])
+@pytest.mark.parametrize("observation", ["prompt", "features"])
+def test_make_reads_the_spaces_of_the_world(policy_id, observation):
+    env = make_env("bandit/modes", observation=observation)
+    policy = make(policy_id, env, value=True)
+    assert (policy.space, policy.actions) == (env.observation_space, env.action_space.n)
+    assert policy == dataclasses.replace(policy, value=True)
+    assert {"value", "features"} <= set(options(policy_id))
+    with pytest.raises(BadInput, match="nearest valid name: value"):
+        make(policy_id, env, valu=True)
+
+
+def test_make_takes_what_yaml_gives():
+    env = make_env("bandit/modes")
+    assert make("mlp", env, hidden=[32, "16"]).hidden == (32, 16)
+    assert hash(make("mlp", env, hidden=[32])) == hash(make("mlp", env, hidden=(32,)))
