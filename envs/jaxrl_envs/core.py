@@ -10,6 +10,7 @@ cost one batched draw per step.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -170,6 +171,16 @@ class Environment(Protocol):
         ...
 
 
+BUILT_IN = {
+    "bandit/modes": "jaxrl_envs.bandits.modes:ModesBandit",
+    "gridworld/two_goals": "jaxrl_envs.gridworlds.two_goals:TwoGoals",
+    "reasoning/modular_chain": "jaxrl_envs.reasoning.modular_chain:ModularChain",
+}
+"""The package's own worlds, imported when they are made."""
+
+GYMNAX = "gymnax/"
+"""Ids that begin so are gymnax's own environments, behind the adapter."""
+
 _REGISTRY: dict[str, Callable[..., Environment]] = {}
 
 
@@ -179,31 +190,43 @@ def register(env_id: str, factory: Callable[..., Environment]) -> None:
     Raises:
         BadInput: when the id is already taken by another factory.
     """
-    if _REGISTRY.get(env_id, factory) is not factory:
-        raise BadInput("environment.id", env_id, "an id that is not registered yet")
+    taken = env_id in BUILT_IN or _REGISTRY.get(env_id, factory) is not factory
+    if taken or env_id.startswith(GYMNAX):
+        raise BadInput("environment.id", env_id, "an id that is not taken yet")
     _REGISTRY[env_id] = factory
 
 
 def registered() -> tuple[str, ...]:
-    """All ids :func:`make` accepts, sorted."""
-    return tuple(sorted(_REGISTRY))
+    """All ids :func:`make` accepts, sorted; gymnax's come on top, as ``gymnax/NAME``."""
+    return tuple(sorted([*BUILT_IN, *_REGISTRY]))
+
+
+def factory_of(env_id: str) -> Callable[..., Environment]:
+    """What builds the world of that id.
+
+    Raises:
+        BadInput: unknown id, with the nearest one.
+    """
+    if env_id in BUILT_IN:
+        module, _, name = BUILT_IN[env_id].partition(":")
+        factory: Callable[..., Environment] = getattr(importlib.import_module(module), name)
+        return factory
+    if env_id not in _REGISTRY:
+        raise BadInput("environment.id", env_id, "a registered environment", registered())
+    return _REGISTRY[env_id]
 
 
 def make(env_id: str, **static: Any) -> Environment:
-    """Build a world from its id and its static structure; ``gymnax/<id>`` wraps one of gymnax's.
+    """Build a world from its id and its static structure; ``gymnax/NAME`` adapts one of gymnax.
 
     Raises:
         BadInput: unknown id, unknown parameter name, or a structure the world refuses.
     """
-    from jaxrl_envs.validate import build
-
-    if env_id.startswith("gymnax/"):
+    if env_id.startswith(GYMNAX):
         from jaxrl_envs.compat import from_gymnax
 
-        return from_gymnax(env_id.removeprefix("gymnax/"), **static)
-    if env_id not in _REGISTRY:
-        raise BadInput("environment.id", env_id, "a registered environment", registered())
-    return build(_REGISTRY[env_id], static)
+        return from_gymnax(env_id.removeprefix(GYMNAX), **static)
+    return build(factory_of(env_id), static)
 
 
 def require(env: Environment, member: str) -> Any:
@@ -213,8 +236,8 @@ def require(env: Environment, member: str) -> Any:
         BadInput: when the world does not have it; the message lists the worlds that do.
     """
     if not hasattr(env, member):
-        have = [i for i, factory in sorted(_REGISTRY.items()) if hasattr(factory, member)]
+        have = ", ".join(i for i in registered() if hasattr(factory_of(i), member))
         raise BadInput(
-            "environment", type(env).__name__, f"a world with `{member}` (one of {', '.join(have)})"
+            "environment", type(env).__name__, f"a world with `{member}` (one of {have})"
         )
     return getattr(env, member)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -32,6 +33,13 @@ def per_state(mdp: TabularMDP) -> TabularMDP:
 def most(mdp: TabularMDP) -> Float[Array, ""]:
     """The largest reward of a step: a step that pays it solves the task."""
     return jnp.max(jnp.where(mdp.terminal[:, None], -jnp.inf, mdp.reward))
+
+
+def over_prompts(f: Callable[[Array], Any], ids: Int[Array, "B"], together: int) -> Any:
+    """``vmap`` of f over prompts, a limited number at a time (a loop costs a second compile)."""
+    if ids.size <= together:
+        return jax.vmap(f)(ids)
+    return jax.lax.map(f, ids, batch_size=together)
 
 
 def pass_rates(
@@ -75,7 +83,7 @@ def _exact_rates(
         _, out = policy.step(params, policy.start(states), obs, jnp.ones(states, bool))
         return solutions.success(per_state(mdp), out.dist.logp_all, most(mdp)), complete
 
-    return jax.lax.map(one, ids, batch_size=64)
+    return over_prompts(one, ids, 64)
 
 
 def _observations(
@@ -141,4 +149,4 @@ def _sampled_rates(
         return jnp.mean(jnp.any(solved, axis=-1), dtype=jnp.float32)
 
     # Few prompts at a time: a transformer's memory of every episode is large.
-    return jax.lax.map(one, ids, batch_size=4)
+    return over_prompts(one, ids, 4)

@@ -292,8 +292,7 @@ def _check_power(level: float, power: float) -> None:
 def _power(noncentrality: float, n: int, level: float) -> float:
     """P(T > t[(1+level)/2, n-1]) for noncentral t."""
     t = float(t_quantile(level, n))
-    power = float(1 - special.nctdtr(n - 1, noncentrality, t))
-    if math.isnan(power):
-        # SciPy gives up at noncentralities beyond 1e5, where T's numerator is as good as constant.
-        power = float(special.chdtr(n - 1, (n - 1) * (noncentrality / t) * (noncentrality / t)))
-    return power
+    if max(t, noncentrality) > 1e4:
+        # SciPy is inexact, then NaN, out here, where T's numerator is as good as constant.
+        return float(special.chdtr(n - 1, (n - 1) * (noncentrality / t) * (noncentrality / t)))
+    return float(1 - special.nctdtr(n - 1, noncentrality, t))

@@ -206,7 +206,7 @@ def test_planning_at_the_edges() -> None:
     found = [ours.seeds_needed([0.0, 1.0], effect) for effect in (0.0, 1e-300, 1e-4, 1e300)]
     # At 1e-4: (z + z_power)² s² / d² = 7.84888 · 0.5 · 1e8.
     assert found == [None, None, pytest.approx(7.84888 * 0.5e8, rel=1e-6), 2]
-    # At a level this strict SciPy's noncentral t is NaN, and the limit stands in: two seeds find a
+    # At a level this strict SciPy's noncentral t fails, and the limit stands in: two seeds find a
     # distance d where |χ_1| < c / t, so at power p the solution c is t times the p quantile of |χ|.
     strict = ours.minimum_detectable_effect([0.0, math.sqrt(2)], 1 - 1e-6)
     expected = stats.t(1).isf(5e-7) * stats.chi(1).ppf(0.8) / math.sqrt(2)

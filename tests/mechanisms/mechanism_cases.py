@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from jaxrl_lab.learners.policy_gradient import PolicyGradient
 from jaxrl_lab.mechanisms.core import canonical
 from jaxrl_lab.policies import Categorical
@@ -170,10 +171,10 @@ def random_case(
 
 
 SHAPES = {
-    "ragged": dict(shape=(3, 4, 5)),
-    "invalid": dict(shape=(3, 5, 4), invalid=True),
-    "one-token": dict(shape=(4, 3, 1), ragged=False),
-    "stream": dict(shape=(6, 1, 7), ragged=False),
+    "ragged": {"shape": (3, 4, 5)},
+    "invalid": {"shape": (3, 5, 4), "invalid": True},
+    "one-token": {"shape": (4, 3, 1), "ragged": False},
+    "stream": {"shape": (6, 1, 7), "ragged": False},
 }
 
 

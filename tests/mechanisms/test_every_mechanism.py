@@ -7,9 +7,6 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxrl_lab.mechanisms import SLOTS, catalog
-from jaxrl_lab.mechanisms.core import each, equation_of, numbers_of
-from jaxrl_lab.recipes import recipe
 from mechanism_cases import (
     ARGUMENTS,
     SHAPES,
@@ -20,6 +17,10 @@ from mechanism_cases import (
     random_case,
     whole_objective,
 )
+
+from jaxrl_lab.mechanisms import SLOTS, catalog
+from jaxrl_lab.mechanisms.core import each, equation_of, numbers_of
+from jaxrl_lab.recipes import recipe
 
 
 def assert_close(a, b):
