@@ -148,7 +148,8 @@ def with_value(built: Recipe, path: str, value: Any) -> Recipe:
     sizes = [f.name for f in dataclasses.fields(Recipe) if f.name not in SLOTS]
     if head in SLOTS:
         slot = _set_number(built, head, rest, value) if dot else parse_slot(head, value)
-        return replace(built, **{head: slot})
+        changes: dict[str, Any] = {head: slot}
+        return replace(built, **changes)
     if head not in sizes or dot:
         raise unknown_key(f"recipe.{path}", value, [*SLOTS, *sizes])
     hint = get_type_hints(Recipe)[head]

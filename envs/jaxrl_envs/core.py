@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrl_envs.errors import BadInput
+from jaxrl_envs.validate import build
 
 Tree = Any
 """A pytree of arrays whose structure is the environment's own business."""

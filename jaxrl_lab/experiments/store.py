@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import xarray as xr
 from jaxrl_envs import BadInput
@@ -102,7 +102,7 @@ def write_results(folder: Path, datasets: Mapping[str, xr.Dataset]) -> None:
     """All curves in one file, one group per experiment."""
     about = versions()
     for name, dataset in datasets.items():
-        mode = "a" if (folder / RESULTS).exists() else "w"
+        mode: Literal["a", "w"] = "a" if (folder / RESULTS).exists() else "w"
         stamped = dataset.assign_attrs(about)
         stamped.to_netcdf(folder / RESULTS, mode=mode, group=name, engine="h5netcdf")
 

@@ -197,7 +197,8 @@ class PolicyGradient:
         return replace(batch, logp_old=out.dist.logp(batch.action), value=out.value), passes
 
     def _unroll(self, world: World, params: Tree, batch: Batch) -> PolicyOutput:
-        obs = observe(self.env, world, batch.level_id, batch.state, batch.action.shape)
+        b, g, t = batch.action.shape
+        obs = observe(self.env, world, batch.level_id, batch.state, (b, g, t))
         return self.policy.unroll(params, obs, batch.resets, batch.carry)
 
     def _improve(

@@ -61,8 +61,9 @@ def highest(number: float | Schedule) -> float:
 
 
 def _ends(number: float | Schedule) -> tuple[float, ...]:
-    moves = isinstance(number, Schedule)
-    return tuple(float(number(jnp.float32(p))) for p in (0, 1)) if moves else (float(number),)
+    if isinstance(number, Schedule):
+        return float(number(jnp.float32(0.0))), float(number(jnp.float32(1.0)))
+    return (float(number),)
 
 
 SCHEDULES: dict[str, type[Linear] | type[Cosine]] = {"linear": Linear, "cosine": Cosine}

@@ -31,7 +31,7 @@ DASHES: tuple[Any, ...] = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-STYLE = {
+STYLE: Any = {
     "figure.dpi": 110,
     "savefig.dpi": 160,
     "font.size": 9.0,
@@ -87,7 +87,7 @@ def dots(
     level: float = 0.95,
     join: bool = True,
 ) -> None:
-    """Mean of each sample of seeds as a marker, its interval as a bar; empty samples are left out."""
+    """Mean of each sample of seeds as a marker, its interval as a bar; empty ones left out."""
     rows = [(a, s[np.isfinite(s)]) for a, s in zip(x, samples, strict=True)]
     rows = [(a, s) for a, s in rows if len(s)]
     if not rows:

@@ -1,0 +1,149 @@
+"""From curves to the metric of every claim, one number per seed, and the exact flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxrl_lab import measures
+from jaxrl_lab.exact import difficulty_weight
+from jaxrl_lab.experiments.population import Arm, seed_keys
+from jaxrl_lab.experiments.result import Result
+from jaxrl_lab.experiments.statistics import at_matched
+from jaxrl_lab.keys import named
+from jaxrl_lab.phenomena.core import Analysis, Runs
+from jaxrl_lab.phenomena.entropy_collapse import tables
+from jaxrl_lab.phenomena.entropy_collapse.claims import INTERVENTIONS
+
+ACCURACIES = (0.5, 0.8, 0.9, 0.95)
+CLAIMED_AT = 0.9
+PREFIX = 0.2
+"""Share of the training the laws are fitted on."""
+
+
+def analyze(runs: Runs) -> Analysis:
+    """Metrics of the claims per seed, the tables, and the exact references."""
+    main, breakdown = runs["interventions"], runs["breakdown"]
+    error = {arm: prediction_error(breakdown, arm) for arm in breakdown.arms}
+    laws = fit_laws(main.curve("entropy", "grpo"), main.curve("accuracy", "grpo"), main.update)
+    flow = exact_flow(main, "grpo")
+    solutions = {arm: matched(main, arm, "solutions", ACCURACIES) for arm in main.arms}
+    at = ACCURACIES.index(CLAIMED_AT)
+    kls, counts = kl_levels(main), token_counts(main)
+    by_kl = {arm: along(main, arm, "kl", kls) for arm in main.arms}
+    by_tokens = {arm: along(main, arm, "tokens", counts) for arm in main.arms}
+    deficit = matched(main, "grpo", "deficit", ACCURACIES)[:, at]
+    rivals = np.minimum(laws["linear"]["rmse"], laws["logistic"]["rmse"])
+    samples = {
+        "excess_collapse": deficit - main.curve("deficit", "grpo")[:, 0],
+        "first_order_breaks_sgd": error["sgd 6.4"],
+        "first_order_breaks_adam": error["adam"],
+        "first_order_breaks_shared": error["shared"],
+        "exponential_law_predicts": rivals - laws["exponential"]["rmse"],
+    }
+    for arm in INTERVENTIONS:
+        samples[f"{arm}_keeps_solutions"] = solutions[arm][:, at] - solutions["grpo"][:, at]
+    text = [
+        tables.final(main),
+        tables.matched(solutions, ACCURACIES),
+        tables.budget(by_kl, kls, by_tokens, counts),
+        tables.breakdown(error, breakdown.updates),
+        tables.laws(laws, main.curve("accuracy", "grpo"), PREFIX),
+    ]
+    series = {"error": error, "laws": laws, "flow": flow, "solutions": solutions}
+    series |= {"kls": kls, "by_kl": by_kl}
+    return Analysis(samples, text, series)
+
+
+def matched(run: Result, arm: str, name: str, at: Sequence[float]) -> np.ndarray:
+    """A variable where each seed first reaches each accuracy ``[seed, at]``; NaN if never."""
+    return at_matched(run.curve("accuracy", arm), run.curve(name, arm), at)
+
+
+def along(run: Result, arm: str, axis: str, at: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Solutions where each seed first reaches each value of another curve, ``[seed, at]``."""
+    return at_matched(np.nan_to_num(run.curve(axis, arm)), run.curve("solutions", arm), at)
+
+
+def kl_levels(run: Result) -> tuple[float, ...]:
+    """Distances from the start that GRPO passes through: quarters of its mean final one."""
+    final = float(np.nanmean(run.curve("kl", "grpo")[:, -1]))
+    return tuple(round(final * share, 2) for share in (0.25, 0.5, 0.75))
+
+
+def token_counts(run: Result) -> np.ndarray:
+    """A quarter and all of the tokens that every arm has generated."""
+    total = min(float(np.nanmin(run.curve("tokens", arm)[:, -1])) for arm in run.arms)
+    return np.array([0.25, 1.0]) * total
+
+
+def prediction_error(run: Result, arm: str) -> np.ndarray:
+    """Σ |ΔH − predicted| / Σ |ΔH| over prompts and updates, per seed; 0 if first order is enough.
+
+    Prompt by prompt, because errors of opposite sign would cancel in the mean over prompts.
+    """
+    gap, change = (run.curve(n, arm)[:, 1:] for n in ("prediction_gap", "absolute_change"))
+    return np.asarray(gap.sum(1) / np.maximum(change.sum(1), 1e-12))
+
+
+def fit_laws(
+    entropy: np.ndarray, reward: np.ndarray, update: np.ndarray
+) -> dict[str, dict[str, np.ndarray]]:
+    """The law and its rivals, fitted per seed on the first fifth of the training."""
+    time = update / update[-1]
+    fits = {
+        "exponential": measures.over_seeds(
+            measures.exponential_law, entropy, reward, fraction=PREFIX
+        ),
+        "linear": measures.over_seeds(measures.linear_law, entropy, reward, fraction=PREFIX),
+        "logistic": measures.over_seeds(measures.logistic_law, time, reward, fraction=PREFIX),
+    }
+    return {
+        name: {"rmse": f.rmse_rest, "ceiling": f.ceiling, "prediction": f.prediction}
+        for name, f in fits.items()
+    }
+
+
+def exact_flow(run: Result, arm: str) -> dict[str, np.ndarray]:
+    """Accuracy and solutions along the expected GRPO update without sampling noise.
+
+    Δz_a = (learning rate · inner steps / B) · w_G(p) · π_a (r_a − p) per update, taken in as many
+    substeps as there are inner steps, from the initial policy of every seed.
+    """
+    chosen: Arm = run.arms[arm]
+    recipe, env, policy = chosen.recipe, chosen.env, chosen.policy
+    rate = recipe.optimizer[0].learning_rate
+    group, ddof, epochs = recipe.group, recipe.advantage[0].ddof, recipe.epochs
+    count = len(env.level_ids("train"))
+
+    @jax.jit
+    def flow(keys: Array) -> dict[str, Array]:
+        levels = jax.vmap(env.make_level, in_axes=(None, 0))(
+            chosen.env_params, jnp.arange(count, dtype=jnp.int32)
+        )
+        correct = levels.mode >= 0
+        start = jax.vmap(lambda key: policy.init(named(key, "init"))["logits"][:count])(keys)
+
+        def inner(_: int, z: Array) -> Array:
+            pi = jax.nn.softmax(z)
+            p = jnp.sum(jnp.where(correct, pi, 0.0), -1, keepdims=True)
+            weight = difficulty_weight(p[..., 0], group, ddof)[..., None]
+            return z + rate / count * weight * pi * (correct.astype(jnp.float32) - p)
+
+        def update(z: Array, _: None) -> tuple[Array, dict[str, Array]]:
+            logp = jax.nn.log_softmax(z)
+            many = jnp.broadcast_to(correct, logp.shape)
+            seen = {
+                "accuracy": measures.prompt_mean(measures.accuracy(logp, many)),
+                "solutions": measures.prompt_mean(measures.effective_solutions(logp, many)),
+            }
+            return jax.lax.fori_loop(0, epochs, inner, z), seen
+
+        _, seen = jax.lax.scan(update, start, None, length=run.updates + 1)
+        return seen
+
+    return {name: np.asarray(x).T for name, x in flow(seed_keys(run.seeds)).items()}

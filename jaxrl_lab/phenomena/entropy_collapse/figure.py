@@ -1,0 +1,116 @@
+"""Six panels: what is lost, at what accuracy and distance, and what predicts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxrl_lab.experiments.claims import Verdict
+from jaxrl_lab.experiments.result import Result
+from jaxrl_lab.phenomena.core import Analysis, Runs
+from jaxrl_lab.phenomena.entropy_collapse.analysis import ACCURACIES, PREFIX
+from jaxrl_lab.plots import panels
+
+
+def figure(runs: Runs, analysis: Analysis, verdicts: Sequence[Verdict]) -> Figure:
+    """Six panels: curves, the collapse at matched accuracy and KL, first order, the law."""
+    main = runs["interventions"]
+    counted = {v.outcome for v in verdicts}
+    outcomes = ", ".join(
+        f"{sum(v.outcome == o for v in verdicts)} {o}"
+        for o in ("reproduced", "refuted", "inconclusive")
+        if o in counted
+    )
+    note = (
+        f"{len(main.seeds)} seeds ({len(runs['breakdown'].seeds)} in the first-order panel); "
+        f"shades and bars are 95 % t intervals over seeds. Claims: {outcomes}."
+    )
+    shape, axes = panels.new_figure(
+        2, 3, "Entropy collapse: better, and narrower than needed", note
+    )
+    _draw_curves(axes[0, 0], main)
+    _draw_phase(axes[0, 1], main, analysis)
+    _draw_matched(axes[0, 2], main, analysis)
+    _draw_kl(axes[1, 0], main, analysis)
+    _draw_breakdown(axes[1, 1], analysis)
+    _draw_law(axes[1, 2], main, analysis)
+    return shape
+
+
+def _draw_curves(ax: Axes, run: Result) -> None:
+    for i, arm in enumerate(run.arms):
+        panels.band(ax, run.update, run.curve("entropy", arm), arm, i)
+    panels.finish(ax, "Entropy falls", "updates (batches)", "entropy of the policy (nats)")
+
+
+def _draw_phase(ax: Axes, run: Result, analysis: Analysis) -> None:
+    for i, arm in enumerate(run.arms):
+        accuracy = np.nanmean(run.curve("accuracy", arm), 0)
+        ax.plot(accuracy, np.nanmean(run.curve("solutions", arm), 0), **panels.look(i))
+    flow = analysis.series["flow"]
+    mean = {name: x.mean(0) for name, x in flow.items()}
+    wide: dict[str, Any] = {"color": "#7F7F7F", "linewidth": 5, "alpha": 0.45, "zorder": 0}
+    ax.plot(mean["accuracy"], mean["solutions"], label="exact GRPO flow, no sampling noise", **wide)
+    start = float(np.mean(run.curve("solutions", "grpo")[:, 0]))
+    best = float(_modes(run))
+    panels.reference(ax, start, "exact natural gradient")
+    panels.reference(ax, best, "entropy-regularized optimum")
+    ax.set_ylim(0.9, best + 0.25)
+    panels.finish(ax, "What accuracy costs", "accuracy", f"effective solutions (of {best:g})")
+    ax.legend(loc="lower left")
+
+
+def _draw_matched(ax: Axes, run: Result, analysis: Analysis) -> None:
+    for i, arm in enumerate(run.arms):
+        x = np.arange(len(ACCURACIES)) + 0.1 * (i - 2.5)
+        panels.dots(ax, x, list(analysis.series["solutions"][arm].T), arm, i, join=False)
+    ax.set_xticks(range(len(ACCURACIES)), [f"{a:g}" for a in ACCURACIES])
+    ax.grid(visible=False, axis="x")
+    panels.finish(ax, "At matched accuracy", "accuracy", f"effective solutions (of {_modes(run)})")
+
+
+def _draw_kl(ax: Axes, run: Result, analysis: Analysis) -> None:
+    levels = analysis.series["kls"]
+    for i, arm in enumerate(run.arms):
+        x = np.arange(len(levels)) + 0.1 * (i - 2.5)
+        panels.dots(ax, x, list(analysis.series["by_kl"][arm].T), arm, i, join=False)
+    ax.set_xticks(range(len(levels)), [f"{k:g}" for k in levels])
+    ax.grid(visible=False, axis="x")
+    label = f"effective solutions (of {_modes(run)})"
+    panels.finish(ax, "At matched KL", "KL to the initial policy (nats)", label, legend=False)
+
+
+def _draw_breakdown(ax: Axes, analysis: Analysis) -> None:
+    error = analysis.series["error"]
+    for i, (prefix, label) in enumerate(
+        [("sgd", "SGD, tabular, clipped"), ("unclipped", "SGD, tabular, unclipped")]
+    ):
+        of = {float(arm.split()[1]): x for arm, x in error.items() if arm.startswith(prefix)}
+        panels.dots(ax, list(of), list(of.values()), label, i)
+    others = {"adam": "Adam 0.1, tabular", "shared": "Adam 0.01, shared MLP"}
+    for i, (arm, label) in enumerate(others.items(), start=2):
+        panels.level(ax, error[arm], label, i)
+    panels.reference(ax, 0.1, "claimed: above this")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    panels.finish(
+        ax, "Where first order breaks", "learning rate of SGD", "Σ|ΔH − predicted| / Σ|ΔH|"
+    )
+
+
+def _draw_law(ax: Axes, run: Result, analysis: Analysis) -> None:
+    panels.band(ax, run.update, run.curve("accuracy", "grpo"), "GRPO", 0)
+    labels = {"exponential": "−a·exp(H) + b", "linear": "−a·H + b", "logistic": "logistic in time"}
+    for i, (name, fit) in enumerate(analysis.series["laws"].items(), start=1):
+        panels.band(ax, run.update, fit["prediction"], labels[name], i)
+    ax.axvspan(0, PREFIX * run.update[-1], color="#BBBBBB", alpha=0.3, linewidth=0)
+    ax.set_ylim(0, 1.5)
+    panels.finish(ax, "Laws fitted on the shaded fifth", "updates (batches)", "accuracy")
+
+
+def _modes(run: Result) -> int:
+    return int(run.arms["grpo"].env.modes)  # type: ignore[attr-defined]
