@@ -30,7 +30,7 @@ def cache_folder() -> Path | None:
 def use_compilation_cache() -> None:
     """Keep compiled programs on disk; jax's default threshold would keep almost none of them."""
     folder = cache_folder()
-    if folder is not None and jax.config.read("jax_compilation_cache_dir") is None:
+    if folder is not None and getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

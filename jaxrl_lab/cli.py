@@ -166,7 +166,7 @@ def _usage(error: click.UsageError) -> str:
 
 
 def _fail(message: str) -> None:
-    click.echo(f"jaxrl-lab: {message}", err=True)
+    click.echo(f"jaxrl-lab: {' '.join(message.splitlines())}", err=True)
     sys.exit(2)
 
 

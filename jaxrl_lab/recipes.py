@@ -129,6 +129,7 @@ def recipe(base: str | Recipe = "", **changes: Any) -> Recipe:
     Raises:
         BadInput: unknown recipe, slot, mechanism or field, or a value of the wrong type.
     """
+    expect(isinstance(base, str | Recipe), "recipe", base, "the name of a recipe")
     built = base if isinstance(base, Recipe) else named(base) if base else Recipe()
     for key, value in changes.items():
         built = with_value(built, key, value)

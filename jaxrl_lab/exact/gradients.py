@@ -32,6 +32,7 @@ def advantage_mass(
     return weighted, jnp.zeros_like(logp[:, 0]).at[mdp.row].add(jnp.sum(mass, axis=0))
 
 
+@jax.jit
 def policy_gradient(
     mdp: TabularMDP, logits: Float[Array, "R K"], discount: Number = 1.0
 ) -> Float[Array, "R K"]:
@@ -43,6 +44,7 @@ def policy_gradient(
     return jnp.exp(logp) * advantage_mass(mdp, logp, discount)[0]
 
 
+@jax.jit
 def natural_gradient(
     mdp: TabularMDP, logits: Float[Array, "R K"], discount: Number = 1.0
 ) -> Float[Array, "R K"]:
@@ -57,6 +59,7 @@ def natural_gradient(
     return jnp.where(seen, weighted / jnp.where(seen, mass[:, None], 1.0), 0.0)
 
 
+@jax.jit
 def entropy_gradient(mdp: TabularMDP, logits: Float[Array, "R K"]) -> Float[Array, "R K"]:
     """Gradient of the trajectory entropy: the policy gradient for the reward −log π(a|s).
 
@@ -65,6 +68,7 @@ def entropy_gradient(mdp: TabularMDP, logits: Float[Array, "R K"]) -> Float[Arra
     return _with_reward(mdp, logits, -jax.nn.log_softmax(logits, axis=-1))
 
 
+@jax.jit
 def kl_gradient(
     mdp: TabularMDP, logits: Float[Array, "R K"], other: Float[Array, "R K"]
 ) -> Float[Array, "R K"]:

@@ -33,6 +33,7 @@ def paying(mdp: TabularMDP, pays: Number = 1.0) -> Bool[Array, "S A"]:
     return (mdp.reward >= pays - PAID) & ~mdp.terminal[:, None]
 
 
+@jax.jit
 def log_success(
     mdp: TabularMDP, logp: Policy, pays: Number = 1.0
 ) -> tuple[Float[Array, "T1 S"], Float[Array, "T S A"]]:
@@ -54,6 +55,7 @@ def log_success(
     return backward(mdp, backup, jnp.full_like(mdp.start, -jnp.inf))
 
 
+@jax.jit
 def success(mdp: TabularMDP, logp: Policy, pays: Number = 1.0) -> Float[Array, ""]:
     """Probability that the total reward reaches the optimum.
 
@@ -66,6 +68,7 @@ def success(mdp: TabularMDP, logp: Policy, pays: Number = 1.0) -> Float[Array, "
     return jnp.sum(mdp.start * jnp.exp(log_success(mdp, logp, pays)[0][0]))
 
 
+@jax.jit
 def solution_count(mdp: TabularMDP, pays: Number = 1.0) -> Float[Array, ""]:
     """Number of action sequences that succeed within the horizon, over all possible starts.
 
@@ -86,6 +89,7 @@ def solution_count(mdp: TabularMDP, pays: Number = 1.0) -> Float[Array, ""]:
     return jnp.sum(jnp.where(mdp.start > 0, count, 0.0))
 
 
+@jax.jit
 def success_policy(
     mdp: TabularMDP, logp: Policy, pays: Number = 1.0
 ) -> tuple[Float[Array, "S"], Float[Array, "T S A"]]:
@@ -108,6 +112,7 @@ def success_policy(
     return _log_ratio(start + v[0], _log_sum(start + v[0])[None]), plus
 
 
+@jax.jit
 def success_entropy(mdp: TabularMDP, logp: Policy, pays: Number = 1.0) -> Float[Array, ""]:
     """H⁺ = H(start | success) + Σ_t Σ_s d⁺_t(s) H(π⁺_t(·|s)): entropy over successful trajectories.
 

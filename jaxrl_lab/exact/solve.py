@@ -1,7 +1,8 @@
 """Exact answers in a tabular world, by one pass over time: the oracles of the laboratory.
 
-Every function is written for one world and one policy, and may be jitted, ``vmap``-ped over
-levels (``jax.vmap(env.tabular, (None, 0))``) and over tables, and differentiated in the policy.
+Every function is written for one world and one policy, and may be ``vmap``-ped over levels
+(``jax.vmap(env.tabular, (None, 0))``) and over tables, and differentiated in the policy. They are
+jitted already: a scan that is called eagerly would be compiled again at every call.
 
 A policy is a table of log-probabilities ``logp[R, K]`` that states look up through ``mdp.row``;
 ``logp[T, S, A]`` is taken as a policy that sees the state itself and the clock. An entry of -inf
@@ -92,6 +93,7 @@ def _q(mdp: TabularMDP, ahead: Float[Array, "S"], discount: Number) -> Float[Arr
     return jnp.where(mdp.terminal[:, None], 0.0, mdp.reward + discount * mdp.expect(ahead))
 
 
+@jax.jit
 def value(
     mdp: TabularMDP, logp: Policy, discount: Number = 1.0
 ) -> tuple[Float[Array, "T1 S"], Float[Array, "T S A"]]:
@@ -108,11 +110,13 @@ def value(
     return backward(mdp, backup, jnp.zeros_like(mdp.start))
 
 
+@jax.jit
 def expected_return(mdp: TabularMDP, logp: Policy, discount: Number = 1.0) -> Float[Array, ""]:
     """J(π) = Σ_s d0(s) v_0(s); differentiable in ``logp``. See :func:`value`."""
     return jnp.sum(mdp.start * value(mdp, logp, discount)[0][0])
 
 
+@jax.jit
 def optimal(mdp: TabularMDP, discount: Number = 1.0) -> Solution:
     """Finite-horizon value iteration: v_t = max_a q_t; the policy is uniform over tied actions.
 
@@ -131,6 +135,7 @@ def optimal(mdp: TabularMDP, discount: Number = 1.0) -> Solution:
     return Solution(v, q, jnp.where(tied, -jnp.log(count), -jnp.inf))
 
 
+@jax.jit
 def soft_optimal(
     mdp: TabularMDP,
     temperature: Number,
@@ -161,6 +166,7 @@ def soft_optimal(
     return Solution(v, q, jax.nn.log_softmax(jax.vmap(scores)(times, q), axis=-1))
 
 
+@jax.jit
 def occupancy(mdp: TabularMDP, logp: Policy) -> Float[Array, "T S"]:
     """d_t(s): probability of standing in s at time t with the episode not yet over.
 
@@ -169,6 +175,7 @@ def occupancy(mdp: TabularMDP, logp: Policy) -> Float[Array, "T S"]:
     return forward(mdp, mdp.start, logp)
 
 
+@jax.jit
 def trajectory_entropy(mdp: TabularMDP, logp: Policy) -> Float[Array, ""]:
     """Σ_t Σ_s d_t(s) H(π(·|s)): entropy of the action sequence given the start.
 
@@ -178,6 +185,7 @@ def trajectory_entropy(mdp: TabularMDP, logp: Policy) -> Float[Array, ""]:
     return _per_state(mdp, logp, lambda t, rows: entropy_of(rows))
 
 
+@jax.jit
 def trajectory_kl(mdp: TabularMDP, logp: Policy, other: Policy) -> Float[Array, ""]:
     """KL(p_π ‖ p_other) over trajectories = Σ_t Σ_s d^π_t(s) KL(π(·|s) ‖ other(·|s)).
 

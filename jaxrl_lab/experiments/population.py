@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxrl_envs import Environment
+from jaxrl_envs import BadInput, Environment
 from jaxrl_envs.errors import expect
 from jaxtyping import Array, Int
 
@@ -59,7 +59,10 @@ class Arm:
     def check(self) -> None:
         """Refuse what cannot run, before anything is compiled."""
         if hasattr(self.env, "check_params"):
-            self.env.check_params(self.env_params)
+            try:
+                self.env.check_params(self.env_params)
+            except BadInput as error:
+                raise error.within("environment.params") from None
         self.recipe.check(self.env, self.policy)
 
 
@@ -100,8 +103,8 @@ def chunk_length(updates: int, every: int, pieces: int = 20) -> int:
     All chunks have one length, so that one program serves them all.
     """
     wanted = max(every, updates // pieces)
-    fitting = [c for c in range(every, updates + 1, every) if updates % c == 0]
-    return max([c for c in fitting if c <= wanted] or [fitting[0]])
+    longest = wanted - wanted % every
+    return next(c for c in range(longest, 0, -every) if updates % c == 0)
 
 
 def run_program(

@@ -277,7 +277,8 @@ def _fit(
     batch: int,
 ) -> Tree:
     """Adam on KL(target ‖ policy) along trajectories of the target on train prompts."""
-    world, tx = make_world(env, env_params), optax.scale_by_adam()
+    world = make_world(env, env_params)
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
     prompts, first = targets.shape[0], env.level_ids("train").start
 
     def update(carry: tuple[Tree, Any], t: Int[Array, ""]) -> tuple[tuple[Tree, Any], None]:

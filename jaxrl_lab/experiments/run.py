@@ -56,6 +56,9 @@ def run_arms(
     seeds = tuple(int(s) for s in seeds)
     if not seeds:
         raise BadInput("seeds", 0, "at least 1 seed")
+    for seed in seeds:
+        if not 0 <= seed < 2**32:
+            raise BadInput("seeds", seed, "numbers from 0 to 2^32 - 1")
     programs = group_arms(arms)
     progress = progress or Progress(quiet=True)
     curves: dict[str, dict[str, np.ndarray]] = {}
@@ -132,10 +135,10 @@ def sweep(
     seeds = many if seeds is None else seeds
     return run_arms(
         arms,
-        updates=updates or length,
+        updates=length if updates is None else updates,
         seeds=range(seeds) if isinstance(seeds, int) else seeds,
         measure=measure,
-        every=every or step,
+        every=step if every is None else every,
         progress=progress,
     )
 

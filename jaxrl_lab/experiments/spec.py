@@ -64,6 +64,9 @@ class Experiment:
         expect(len(self.arms) > 0, "arms", {}, "at least one arm")
         for size in ("updates", "measure_every", "seeds"):
             expect(getattr(self, size) >= 1, size, getattr(self, size), "at least 1")
+        expect(self.updates < 2**31, "updates", self.updates, "below 2^31")
+        room = 2**32 - self.seeds
+        expect(0 <= self.first_seed <= room, "first_seed", self.first_seed, f"0 to {room}")
         divides = self.updates % self.measure_every == 0
         expect(
             divides, "measure_every", self.measure_every, f"a divisor of updates = {self.updates}"
@@ -74,7 +77,8 @@ class Experiment:
                 built[name] = build_arm(self.settings, own)
                 built[name].check()
             except BadInput as error:
-                where = f"arms.{name}." if error.key in own else ""
+                mine = any(f"{error.key}.".startswith(f"{path}.") for path in own)
+                where = f"arms.{name}." if mine else ""
                 raise BadInput(
                     where + error.key, error.value, error.expected, error.names, error.name
                 ) from None
@@ -86,10 +90,11 @@ class Experiment:
         if head in SIZES and not rest:
             return replace(self, **{head: coerce(path, value, int)})
         if head == "arms" and rest:
-            name, _, inner = rest.partition(".")
+            name = arm_in(rest, self.arms)
             if name not in self.arms:
                 raise BadInput(path, value, "an arm of the experiment", self.arms, name=name)
-            own = _flatten(inner, value) if inner else _flatten_arm(name, value)
+            inner = rest[len(name) + 1 :]
+            own = _flatten_arm(name, {inner: value} if inner else value)
             return replace(self, arms=self.arms | {name: self.arms[name] | own})
         if head not in ROOTS:
             raise unknown_key(path, value, [*SIZES, *ROOTS, "arms"])
@@ -129,7 +134,9 @@ def grid(experiment: Experiment, axes: Mapping[str, Any]) -> Experiment:
 
     Each arm of the experiment is crossed with the grid; arms are named after their values.
     """
+    expect(len(axes) > 0, "axes", {}, "at least one setting to sweep over")
     for path, values in axes.items():
+        _known_root(path, values)
         if not isinstance(values, list | tuple) or not values:
             raise BadInput(path, values, "a list of at least one value to sweep over")
     arms: dict[str, Settings] = {}
@@ -151,6 +158,10 @@ def build_arm(common: Settings, own: Settings) -> Arm:
     An arm with another ``policy.id`` or ``environment.id`` leaves the options of the common one
     behind: they are the other's.
     """
+    for path, value in (common | own).items():
+        _known_root(path, value)
+        if path in ("environment", "policy"):
+            raise BadInput(path, value, "a mapping with an id, such as {id: …}")
     for root in ("environment", "policy"):
         if own.get(f"{root}.id", common.get(f"{root}.id")) != common.get(f"{root}.id"):
             common = {k: v for k, v in common.items() if not k.startswith(f"{root}.")}
@@ -170,6 +181,7 @@ def build_environment(settings: Settings) -> tuple[Environment, Tree]:
     env_id = settings.pop("id", None)
     if env_id is None:
         raise BadInput("environment.id", None, "a registered environment")
+    env_id = coerce("environment.id", env_id, str)
     changes = _below("params", settings)
     static = {k: v for k, v in settings.items() if not k.startswith("params.")}
     try:
@@ -194,7 +206,7 @@ def set_params(env: Environment, params: Tree, changes: Mapping[str, Any]) -> Tr
 
 def _build_policy(settings: Settings, env: Environment, env_params: Tree) -> tuple[Policy, Tree]:
     settings = dict(settings)
-    policy_id = settings.pop("id", "tabular")
+    policy_id = coerce("policy.id", settings.pop("id", "tabular"), str)
     pretrain = _below("pretrain", settings)
     static = {k: v for k, v in settings.items() if not k.startswith("pretrain.")}
     try:
@@ -233,6 +245,17 @@ def _flatten_arm(name: str, own: Any) -> Settings:
             raise unknown_key(f"arms.{name}.{path}", value, ROOTS)
         flat |= _flatten(path, value)
     return flat
+
+
+def arm_in(path: str, arms: Mapping[str, Any]) -> str:
+    """The arm that ``NAME`` or ``NAME.PATH`` begins with; names may contain dots themselves."""
+    own = [name for name in arms if f"{path}.".startswith(f"{name}.")]
+    return max(own, key=len, default=path.partition(".")[0])
+
+
+def _known_root(path: str, value: Any) -> None:
+    if path.partition(".")[0] not in ROOTS:
+        raise unknown_key(path, value, ROOTS)
 
 
 def _mapping(key: str, value: Any) -> Mapping[str, Any]:
@@ -274,8 +297,8 @@ class Study:
 
     def _with_arm(self, path: str) -> dict[str, Experiment]:
         """For ``arms.NAME…`` the experiments that have that arm, otherwise all."""
-        parts = path.split(".")
-        if parts[0] != "arms" or len(parts) < 2:
+        head, _, rest = path.partition(".")
+        if head != "arms" or not rest:
             return self.experiments
-        having = {n: e for n, e in self.experiments.items() if parts[1] in e.arms}
+        having = {n: e for n, e in self.experiments.items() if arm_in(rest, e.arms) in e.arms}
         return having or self.experiments

@@ -60,7 +60,9 @@ class KLCov:
         n = jnp.maximum(jnp.floor(self.fraction * tokens), 1.0)
         n = jnp.where(self.fraction > 0, n, 0.0).astype(jnp.int32)
         chosen = top_k_mask(cov, n, batch.mask)
-        return jnp.where(chosen, self.coefficient * jnp.abs(out.logp - batch.logp_old), 0.0)
+        log_ratio = out.logp - batch.logp_old
+        # Not jnp.abs, whose derivative at 0 is 1 in JAX (0 in the paper's code).
+        return jnp.where(chosen, self.coefficient * log_ratio * jnp.sign(log_ratio), 0.0)
 
 
 @mechanism

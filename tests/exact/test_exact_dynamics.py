@@ -91,7 +91,7 @@ def test_signs_and_zeros_of_the_entropy_change() -> None:
 @pytest.mark.parametrize("scale", [0.0, 2.0])
 def test_random_rewards_second_order_by_enumeration(normalized: bool, scale: float) -> None:
     """All actions and all rewards of a group; odd orders cancel, so the error is of order 4."""
-    K, G, eta = 4, 4, 0.02
+    K, G, eta = 3, 4, 0.02
     logits = scale * jax.random.normal(jax.random.key(5), (K,))
     rewards = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=G)))
     A = rewards - jnp.mean(rewards, axis=1, keepdims=True)
@@ -109,13 +109,15 @@ def test_random_rewards_second_order_by_enumeration(normalized: bool, scale: flo
     logp = jax.nn.log_softmax(logits)
     v = 1.0 - 2.0 ** (1 - G) if normalized else None
     want = exact.second_order_entropy_change_random_rewards(logp, G, eta, v)
-    np.testing.assert_allclose(exact.expected_update(change, logp, G), want, rtol=0.02)
+    np.testing.assert_allclose(
+        jax.jit(lambda x: exact.expected_update(change, x, G))(logp), want, rtol=0.02
+    )
 
 
 @pytest.mark.parametrize(("scale", "sign"), [(0.3, -1), (1.0, -1), (2.0, 0), (4.0, 1)])
 def test_random_rewards_second_order_by_simulation(scale: float, sign: int) -> None:
-    K, G, eta, n = 16, 8, 0.3, 100_000
-    rng = np.random.default_rng(1)
+    K, G, eta, n = 16, 8, 0.3, 50_000
+    rng = np.random.default_rng(2)
     z = scale * rng.normal(size=K)
     p = np.exp(z) / np.exp(z).sum()
     entropy = -np.sum(p * np.log(p))
@@ -178,7 +180,7 @@ def test_expected_group_updates_are_multiples_of_the_exact_gradient() -> None:
         }
         return {k: jnp.mean(A[:, None] * score, axis=0) for k, A in advantages.items()}
 
-    got = exact.expected_update(update, logp, G)
+    got = jax.jit(lambda x: exact.expected_update(update, x, G))(logp)
     factor = {
         "reinforce": 1.0,
         "centered": (G - 1) / G,
@@ -213,9 +215,9 @@ def test_softmax_flow_collapses_deterministically_at_the_known_speed() -> None:
     shares = np.exp(jax.nn.log_softmax(flow))[:, :3]
     golden = [[0.442, 0.240, 0.173], [0.784, 0.130, 0.076], [0.998, 0.001, 0.001]]
     np.testing.assert_allclose(shares[1:], golden, atol=6e-4)
-    total, gap = jax.vmap(exact.flow_invariants, (0, None))(flow, PAY)
-    np.testing.assert_allclose(total, total[0], atol=2e-4)
-    np.testing.assert_allclose(gap, np.broadcast_to(gap[0], gap.shape), atol=2e-4)
+    total, gap = exact.flow_invariants(flow, jnp.broadcast_to(PAY, flow.shape))
+    np.testing.assert_allclose(total, total[0], atol=1e-5)
+    np.testing.assert_allclose(gap, np.broadcast_to(gap[0], gap.shape), atol=1e-5)
 
 
 def test_softmax_flow_is_batched_and_lowers_entropy() -> None:
@@ -223,7 +225,7 @@ def test_softmax_flow_is_batched_and_lowers_entropy() -> None:
     spread = jnp.stack([START, START[::-1]])
     flow = exact.softmax_flow(spread, jnp.stack([PAY, PAY]), times, substeps=50)
     assert flow.shape == (4, 2, 5)
-    np.testing.assert_allclose(flow[:, 0], exact.softmax_flow(START, PAY, times, 400), atol=2e-5)
+    np.testing.assert_allclose(flow[:, 0], exact.softmax_flow(START, PAY, times), atol=2e-5)
     assert np.all(np.diff(entropy_of(jax.nn.log_softmax(flow[:, 0])), axis=0) < 0)
 
 

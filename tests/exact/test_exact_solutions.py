@@ -15,6 +15,7 @@ from exact_worlds import DETERMINISTIC, bandit, chain, log_softmax, random_logit
 from jaxrl_lab import exact, measures
 
 deterministic = pytest.mark.parametrize("name", list(DETERMINISTIC))
+by_hand = pytest.mark.parametrize("name", ["chain", "grid"])
 
 
 def entropy(p: np.ndarray) -> float:
@@ -32,7 +33,7 @@ def test_success_count_and_entropy_match_enumeration(name: str) -> None:
     np.testing.assert_allclose(p, won.sum(), rtol=2e-5)
     np.testing.assert_allclose(p, exact.expected_return(mdp, logp), rtol=2e-5)
     assert float(exact.solution_count(mdp)) == len(won)
-    found = jax.jit(exact.success_entropy)(mdp, logp)
+    found = exact.success_entropy(mdp, logp)
     np.testing.assert_allclose(found, entropy(won / won.sum()), rtol=2e-5)
     # With weights 1 instead of probabilities every solution counts alike.
     start = replace(mdp, start=(mdp.start > 0).astype(jnp.float32))
@@ -40,7 +41,7 @@ def test_success_count_and_entropy_match_enumeration(name: str) -> None:
     np.testing.assert_allclose(np.exp(flat), len(won), rtol=2e-5)
 
 
-@deterministic
+@by_hand
 def test_the_conditioned_policy_always_succeeds_with_the_right_odds(name: str) -> None:
     mdp = DETERMINISTIC[name]()
     logp = jax.nn.log_softmax(random_logits(mdp))
@@ -70,7 +71,7 @@ def test_modular_chains_count_as_the_world_says(operators: str) -> None:
     )
     params = env.default_params
     count = jax.jit(lambda level: exact.solution_count(env.tabular(params, level)))
-    for i in range(9):
+    for i in range(0, 9, 2):
         level = env.make_level(params, jnp.int32(i))
         assert float(count(level)) == float(env.solutions(params, level).count)
 
@@ -78,7 +79,7 @@ def test_modular_chains_count_as_the_world_says(operators: str) -> None:
 def test_shortest_routes_are_counted_by_a_short_horizon() -> None:
     env: Any = je.make("gridworld/two_goals", size=5)
     params = env.default_params
-    for i in (0, 3, 9):
+    for i in (0, 9):
         level = env.make_level(params, jnp.int32(i))
         mdp = replace(env.tabular(params, level), horizon=int(level.row) + 2)
         assert float(exact.solution_count(mdp)) == float(env.solutions(params, level).count)
@@ -91,8 +92,9 @@ def test_diversity_survives_probabilities_below_the_smallest_float() -> None:
     v, _ = exact.log_success(single, jax.nn.log_softmax(logits))
     np.testing.assert_allclose(v[0, 0], -270.0, rtol=1e-5)
     assert float(exact.success(single, jax.nn.log_softmax(logits))) == 0.0
-    value, gradient = jax.value_and_grad(
-        lambda z: exact.success_entropy(replace(single, horizon=3), jax.nn.log_softmax(z))
+    short = replace(single, horizon=3)
+    value, gradient = jax.jit(
+        jax.value_and_grad(lambda z: exact.success_entropy(short, jax.nn.log_softmax(z)))
     )(logits)
     assert float(value) == pytest.approx(0.0, abs=1e-6)  # one sequence of three
     assert np.all(np.isfinite(gradient))
@@ -110,17 +112,19 @@ def test_impossible_success_has_no_entropy_and_finite_gradients() -> None:
         logp = jax.nn.log_softmax(z)
         return exact.success_entropy(mdp, logp) + exact.success(mdp, logp)
 
-    value, gradient = jax.value_and_grad(everything)(logits)
+    value, gradient = jax.jit(jax.value_and_grad(everything))(logits)
     assert float(value) == 0.0
     np.testing.assert_array_equal(gradient, 0.0)
     assert float(exact.solution_count(mdp)) == 0.0
 
 
-@deterministic
+@by_hand
 def test_gradients_of_success_entropy_are_right(name: str) -> None:
     mdp = DETERMINISTIC[name]()
     logits = random_logits(mdp)
-    gradient = jax.grad(lambda z: exact.success_entropy(mdp, jax.nn.log_softmax(z)))(logits)
+    gradient = jax.jit(jax.grad(lambda z: exact.success_entropy(mdp, jax.nn.log_softmax(z))))(
+        logits
+    )
 
     def brute(z: np.ndarray) -> float:
         paths = trajectories(mdp, log_softmax(z))

@@ -205,15 +205,15 @@ def test_whitening_over_tokens_and_over_responses():
     assert not np.allclose(got, advantage_of("whiten", batch))
 
 
-def reward_after(name, batch, ctx=None, **fields):
+def reward_after(mechanism, batch, ctx=None, **fields):
     ctx = random_case((3, 4, 5)).ctx if ctx is None else ctx
-    return np.asarray(build("reward", name, fields)(batch, ctx).reward)
+    return np.asarray(build("reward", mechanism, fields)(batch, ctx).reward)
 
 
 @pytest.mark.parametrize(("limit", "cache"), [(6.0, 3.0), (4.0, 4.0), (9.0, 2.0), (2.0, 1.0)])
 def test_overlong_is_the_papers_three_pieces_on_the_last_token(limit, cache):
     batch = random_case((3, 4, 6), 2).batch
-    length = np.sum(batch.mask, -1)
+    length = np.sum(np.asarray(batch.mask), -1)
     piece = np.select(
         [length <= limit - cache, length <= limit],
         [0.0, ((limit - cache) - length) / cache],

@@ -1,0 +1,295 @@
+"""The mean of one full update over many keys equals the update written out and enumerated.
+
+Four arms, two of them right, one prompt, four rollouts: all 4^4 action tuples are enumerated with
+their probabilities, and the parameter change of each is computed from the recipe's formula as it
+stands in its paper, sharing no code with the mechanisms.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from functools import cache, partial
+from math import comb
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxrl_envs import make
+
+from jaxrl_lab import policies, recipes
+from jaxrl_lab.learners.policy_gradient import PolicyGradient
+from jaxrl_lab.recipes import recipe, with_value
+
+KEYS = 100_000
+K = G = 4
+START = jnp.asarray([0.5, -0.6, 0.9, -0.1], jnp.float32)
+REFERENCE = jnp.asarray([-0.4, 0.3, 0.2, 0.6], jnp.float32)
+VALUE = jnp.float32(0.3)
+ENV = make("bandit/modes", prompts=1, arms=K, modes=2)
+REWARD = ENV.make_level(ENV.default_params, jnp.int32(0)).reward
+TUPLES = jnp.asarray(list(itertools.product(range(K), repeat=G)))
+RATE = 1.5
+
+OVERRIDES = {
+    "ppo": {"prompts": G, "steps": 1, "minibatches": 1},
+    "random_drop": {"epochs": 2, "weight.fraction": 0.5},
+    "clip_cov": {"epochs": 2},
+    "filter_groups": {"prompts": 2},
+}
+
+
+def sampled(name, keys=KEYS):
+    """Parameter changes of ``learner.update`` over independent keys, ``[keys, ...]``."""
+    built = recipe(name) if name == "ppo" else recipe(name, group=G)
+    for path, value in OVERRIDES.get(name, {}).items():
+        built = with_value(built, path, value)
+    if name != "ppo":
+        built = with_value(built, "optimizer.learning_rate", RATE)
+    rows = 2 if name == "filter_groups" else 1
+    env = replace(ENV, prompts=rows)
+    policy = policies.make("tabular", env, value="value" in built.needs)
+    built.check(env, policy)
+    learner = PolicyGradient(env, policy)
+    world = learner.world(env.default_params)
+    base = {"logits": jnp.tile(START, (rows, 1))}
+    if policy.value:
+        base["value"] = jnp.full(rows, VALUE)
+    state = jax.jit(learner.init)(built, world, jax.random.key(7), base)
+    trees = {n: base | {"logits": jnp.tile(REFERENCE, (rows, 1))} for n in state.trees}
+    state = replace(state, trees=trees)
+
+    def change(key):
+        after, _ = learner.update(built, world, state, key, jnp.int32(0), jnp.int32(1))
+        delta = jax.tree.map(lambda x, y: x - y, after.params, base)
+        return jnp.concatenate([x.reshape(-1) for x in jax.tree.leaves(delta)])
+
+    keys = jax.random.split(jax.random.key(2024), keys)
+    return np.asarray(jax.jit(partial(jax.lax.map, change, batch_size=5000))(keys), np.float64)
+
+
+# ------------------------------------------------------------------ the formulas
+
+
+def none(r, a):
+    return r
+
+
+def batch_mean(r, a):
+    return r - jnp.mean(r)
+
+
+def others(r, a):
+    return r - (jnp.sum(r) - r) / (G - 1)
+
+
+def normalized(r, a):
+    return jnp.where(jnp.max(r) > jnp.min(r), (r - jnp.mean(r)) / (jnp.std(r, ddof=1) + 1e-6), 0.0)
+
+
+def whitened(x):
+    return (x - jnp.mean(x)) / jnp.sqrt(jnp.var(x) + 1e-8)
+
+
+def kl_whitened(r, a):
+    """REINFORCE++: the reward pays the log-ratio to the reference, then whitening."""
+    log_ratio = jax.nn.log_softmax(START)[a] - jax.nn.log_softmax(REFERENCE)[a]
+    return whitened(r - 0.01 * log_ratio)
+
+
+def score(logp, old, A):
+    return A * logp
+
+
+def weighted(logp, old, A):
+    return jnp.exp(logp - old) * A
+
+
+def clip(low, high):
+    def f(logp, old, A):
+        ratio = jnp.exp(logp - old)
+        return jnp.where(A >= 0, jnp.minimum(ratio, 1 + high) * A, jnp.maximum(ratio, 1 - low) * A)
+
+    return f
+
+
+def capped(logp, old, A):
+    return jax.lax.stop_gradient(jnp.minimum(jnp.exp(logp - old), 1.2)) * A * logp
+
+
+def bonus(z, logp, old, A, a):
+    p = jax.nn.softmax(z)
+    return 0.05 * -jnp.sum(p * jnp.log(p))
+
+
+def k3(z, logp, old, A, a):
+    d = jax.nn.log_softmax(REFERENCE)[a] - logp
+    return -0.04 * jnp.mean(jnp.exp(d) - d - 1)
+
+
+def covariance(logp, A):
+    return jax.lax.stop_gradient((A - jnp.mean(A)) * (logp - jnp.mean(logp)))
+
+
+def kl_cov(z, logp, old, A, a):
+    """-|log ρ| on the one token of highest covariance, with derivative 0 at ρ = 1."""
+    at = jnp.argmax(covariance(logp, A))
+    x = logp[at] - old[at]
+    return -jnp.where(x > 0, x, jnp.where(x < 0, -x, 0.0)) / G
+
+
+def drop_two(logp, old, A, luck):
+    """Random drop of two tokens of four: one of the six pairs."""
+    pairs = jnp.asarray(
+        [[i not in pair for i in range(4)] for pair in itertools.combinations(range(4), 2)]
+    )
+    return pairs[luck].astype(jnp.float32), 1 / 6
+
+
+def drop_top(logp, old, A, luck):
+    """Clip-Cov: one of the unclipped tokens whose covariance is the highest of the four."""
+    cov, ratio = covariance(logp, A), jnp.exp(logp - old)
+    open_ = jnp.where(A >= 0, ratio <= 2.0, ratio >= 0.0)
+    candidate = (cov >= jnp.max(cov)) & open_
+    n = jnp.sum(candidate)
+    keep = 1.0 - jax.nn.one_hot(luck, 4) * candidate[luck].astype(jnp.float32)
+    chance = jnp.where(n > 0, candidate[luck] / jnp.maximum(n, 1), 0.25)
+    return keep, chance.astype(jnp.float32)
+
+
+def update(advantage, term, epochs, extra=None, lottery=None, draws=1, denominator=1.0):
+    """Σ over tuples and luck of probability times the change of z in ``epochs`` ascents."""
+
+    def change(a, luck):
+        r = REWARD[a]
+        A, z, chance = advantage(r, a), START, jnp.prod(jax.nn.softmax(START)[a])
+        old = jax.nn.log_softmax(START)[a]
+        for e in range(epochs):
+            logp = jax.nn.log_softmax(z)[a]
+            keep, share = (jnp.ones(G), 1.0) if lottery is None else lottery(logp, old, A, luck[e])
+
+            def J(z, A=A, keep=keep):
+                logp = jax.nn.log_softmax(z)[a]
+                more = 0.0 if extra is None else extra(z, logp, old, A, a)
+                return jnp.mean(keep * term(logp, old, A)) / denominator + more
+
+            z, chance = z + RATE * jax.grad(J)(z), chance * share
+        return z - START, chance, jnp.max(r) > jnp.min(r)
+
+    lucks = jnp.asarray(list(itertools.product(range(draws), repeat=epochs)))
+    every = jax.jit(jax.vmap(jax.vmap(change, (None, 0)), (0, None)))
+    delta, chance, informative = (np.asarray(x, np.float64) for x in every(TUPLES, lucks))
+    assert chance.sum() == pytest.approx(1.0, abs=1e-5)
+    return (chance[..., None] * delta).sum((0, 1)), (chance * informative).sum()
+
+
+def refilled():
+    """DAPO: as if drawn among informative groups, unless ten rounds brought none."""
+    mean, informative = update(normalized, clip(0.2, 0.28), 4)
+    return mean / informative * (1 - (1 - informative) ** 10)
+
+
+def filtered():
+    """Two prompts: the mean is over informative groups, so the step doubles where one is not."""
+    both, informative = update(normalized, clip(0.2, 0.2), 4, denominator=2.0)
+    alone, _ = update(normalized, clip(0.2, 0.2), 4)
+    return np.tile(informative * both + (1 - informative) * alone, 2)
+
+
+def ppo():
+    """Four one-step environments: whitened r - V, clipped value loss, Adam on a clipped gradient."""
+
+    def change(a):
+        r, old = REWARD[a], jax.nn.log_softmax(START)[a]
+        A = whitened(r - VALUE)
+
+        def loss(params):
+            z, v = params
+            logp = jax.nn.log_softmax(z)[a]
+            near = VALUE + jnp.clip(v - VALUE, -0.2, 0.2)
+            value = 0.5 * jnp.maximum((v - r) ** 2, (near - r) ** 2)
+            entropy = -jnp.sum(jax.nn.softmax(z) * jax.nn.log_softmax(z))
+            return jnp.mean(value - clip(0.2, 0.2)(logp, old, A)) - 0.01 * entropy
+
+        x, m, s = jnp.append(START, VALUE), jnp.zeros(K + 1), jnp.zeros(K + 1)
+        begin = x
+        for t in range(1, 5):
+            gz, gv = jax.grad(loss)((x[:K], x[K]))
+            g = jnp.append(gz, gv)
+            g = g * jnp.minimum(1.0, 0.5 / jnp.linalg.norm(g))
+            m, s = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g**2
+            x = x - 2.5e-4 * (m / (1 - 0.9**t)) / (jnp.sqrt(s / (1 - 0.999**t)) + 1e-5)
+        return x - begin, jnp.prod(jax.nn.softmax(START)[a])
+
+    delta, chance = (np.asarray(x, np.float64) for x in jax.jit(jax.vmap(change))(TUPLES))
+    return (chance[:, None] * delta).sum(0)
+
+
+WRITTEN_OUT = {
+    "reinforce": lambda: update(none, score, 1)[0],
+    "reinforce_batch": lambda: update(batch_mean, score, 1)[0],
+    "rloo": lambda: update(others, score, 1)[0],
+    "grpo": lambda: update(normalized, clip(0.2, 0.2), 4)[0],
+    "grpo_kl": lambda: update(normalized, clip(0.2, 0.2), 4, k3)[0],
+    "dr_grpo": lambda: update(batch_mean, clip(0.2, 0.2), 4)[0],
+    "entropy_bonus": lambda: update(normalized, clip(0.2, 0.2), 4, bonus)[0],
+    "clip_higher": lambda: update(normalized, clip(0.2, 0.28), 4)[0],
+    "dapo": refilled,
+    "filter_groups": filtered,
+    "gspo": lambda: update(normalized, clip(3e-4, 4e-4), 4)[0],
+    "cispo": lambda: update(normalized, capped, 4)[0],
+    "reinforce_pp": lambda: update(kl_whitened, clip(0.2, 0.2), 4)[0],
+    "reinforce_pp_baseline": lambda: update(
+        lambda r, a: whitened(batch_mean(r, a)), clip(0.2, 0.2), 4
+    )[0],
+    "kl_cov": lambda: update(normalized, weighted, 4, kl_cov)[0],
+    "random_drop": lambda: update(normalized, clip(1.0, 1.0), 2, lottery=drop_two, draws=6)[0],
+    "clip_cov": lambda: update(normalized, clip(1.0, 1.0), 2, lottery=drop_top, draws=4)[0],
+    "ppo": ppo,
+}
+
+
+@cache
+def expected(name):
+    return WRITTEN_OUT[name]()
+
+
+def test_every_named_recipe_is_written_out():
+    assert set(WRITTEN_OUT) == set(recipes.names())
+
+
+@pytest.mark.parametrize("name", WRITTEN_OUT)
+def test_the_mean_update_is_the_enumerated_one(name):
+    changes = sampled(name)
+    error = changes.std(0) / np.sqrt(len(changes))
+    z = (changes.mean(0) - expected(name)) / (error + 1e-8)
+    assert np.abs(z).max() < 4.5, (changes.mean(0), expected(name), z)
+    assert np.abs(expected(name)).max() > 10 * error.max()  # or anything would pass
+
+
+def test_the_recipes_are_told_apart():
+    """Expectations of different recipes differ by more than the sampling error allows."""
+    simple = [n for n in WRITTEN_OUT if n not in ("ppo", "filter_groups")]
+    close = {
+        frozenset(pair)
+        for pair in itertools.combinations(simple, 2)
+        if np.abs(expected(pair[0]) - expected(pair[1])).max() < 0.005
+    }
+    # Leave-one-out has no bias: its mean is that of no baseline at all.
+    assert close <= {frozenset({"reinforce", "rloo"})}, close
+
+
+def test_normalized_advantages_have_the_closed_form_mean():
+    """E[gradient] = c_G(p) / (p (1-p)) · ∇p, c_G(p) = E[sqrt(S (G-S))]/G, S ~ Bin(G, p)."""
+    p = jax.nn.softmax(START)
+    success = float(jnp.sum(p * REWARD))
+    slope = np.asarray(p * (REWARD - success))
+    c = sum(
+        comb(G, s) * success**s * (1 - success) ** (G - s) * np.sqrt(s * (G - s)) / G
+        for s in range(G + 1)
+    )
+    sample = np.sqrt((G - 1) / G)
+    closed = RATE * sample * c / (success * (1 - success)) * slope
+    np.testing.assert_allclose(update(normalized, score, 1)[0], closed, rtol=1e-4)
+    np.testing.assert_allclose(update(others, score, 1)[0], RATE * slope, rtol=1e-4)
