@@ -43,7 +43,8 @@ def load_arrays(file: Path, like: Any) -> Any | None:
         like: nested dicts with text keys, whose leaves have the wanted shape and dtype.
     """
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        # Opened here, because NumPy leaves a damaged archive open.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             found = {name: stored[name] for name in stored.files}
     except Exception:  # whatever a missing or damaged file raises, its content is built anew
         return None

@@ -144,7 +144,7 @@ def _shorten(text: str, width: int = 72) -> str:
 def main() -> None:
     """Entry point: usage errors and bad input are one line and exit code 2."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(sys.argv[1:] or ["--help"], standalone_mode=False)
     except BadInput as error:
         _fail(str(error))
     except click.UsageError as error:

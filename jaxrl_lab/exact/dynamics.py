@@ -116,7 +116,7 @@ def second_order_entropy_change_random_rewards(
     E[ΔH] ≈ −(η²/2) (Var + κ₃) with M = E[Δz Δzᵀ]/η², Var = Σ π_a M_aa − πᵀMπ and
     κ₃ = Σ_a π_a (log π_a + H)(M_aa − 2 (Mπ)_a + πᵀMπ). Any exchangeable group advantage that
     sums to zero has pair covariance −v/(G−1), v = Var[A_i], whatever its law; hence
-    M = (v/G)(diag π − ππᵀ), which shortens the published-style form with v and c.
+    M = (v/G)(diag π − ππᵀ), and no separate covariance is needed.
 
     ``advantage_variance`` is v: by default (1 − 1/G)/4, fair coin rewards minus the group mean;
     1 − 2^(1−G) for the same divided by the group's population deviation.

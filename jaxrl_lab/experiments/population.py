@@ -8,6 +8,7 @@ only, where progress is shown.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxrl_envs import BadInput, Environment
-from jaxrl_envs.errors import expect
 from jaxtyping import Array, Int
 
 from jaxrl_lab.learners.policy_gradient import PolicyGradient
@@ -107,12 +107,50 @@ def chunk_length(updates: int, every: int, pieces: int = 20) -> int:
     return next(c for c in range(longest, 0, -every) if updates % c == 0)
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """A program ready to run: its executables, and how long they took to make.
+
+    Attributes:
+        trace_seconds, compile_seconds: spent in Python and in XLA (or its cache on disk).
+    """
+
+    program: Program
+    start: Callable[..., Any]
+    measure: Callable[..., Any]
+    chunk: Callable[..., Any]
+    updates: int
+    length: int
+    trace_seconds: float
+    compile_seconds: float
+
+
+def compile_program(
+    program: Program, seeds: Sequence[int], updates: int, every: int, measure: Measure
+) -> Compiled:
+    """Trace and compile everything a program needs, without running any of it.
+
+    Kept apart from running, so that the next program can be compiled while this one runs.
+    """
+    learner, keys, length = program.learner, seed_keys(seeds), chunk_length(updates, every)
+    begin = time.perf_counter()
+    start = _start.lower(learner, program.numbers, keys)
+    worlds, states = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), start.out_info)
+    first = _measure_start.lower(learner, measure, worlds, states.params, states)
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    chunk = _run_chunk.lower(
+        learner, measure, length, every, program.numbers[0], worlds, states, states.params, keys,
+        number, number,
+    )  # fmt: skip
+    traced = time.perf_counter()
+    ready = (start.compile(), first.compile(), chunk.compile())
+    compiled = time.perf_counter()
+    return Compiled(program, *ready, updates, length, traced - begin, compiled - traced)
+
+
 def run_program(
-    program: Program,
+    compiled: Compiled,
     seeds: Sequence[int],
-    updates: int,
-    every: int,
-    measure: Measure,
     on_chunk: Callable[[int], None] = lambda updates_done: None,
 ) -> tuple[LearnerState, dict[str, np.ndarray]]:
     """Train every arm and seed of a program.
@@ -121,33 +159,18 @@ def run_program(
         Final states with leading axes ``[arms, seeds]``, and curves ``[arms, seeds, points]``:
         measures at updates 0, every, 2·every, …, and update scalars reduced over the updates
         since the previous point (NaN at point 0).
-
-    Raises:
-        BadInput: when ``every`` does not divide ``updates``.
     """
-    expect(updates >= 1, "updates", updates, "at least 1 update")
-    expect(every >= 1 and updates % every == 0, "measure_every", every, f"a divisor of {updates}")
-    keys = seed_keys(seeds)
-    worlds, states = _start(program.learner, program.numbers, keys)
+    keys, recipes = seed_keys(seeds), compiled.program.numbers[0]
+    worlds, states = compiled.start(compiled.program.numbers, keys)
     first = jax.tree.map(jnp.copy, states.params)
-    points = [_measure_start(program.learner, measure, worlds, first, states)]
-    chunk = chunk_length(updates, every)
-    for start in range(0, updates, chunk):
-        states, point = _run_chunk(
-            program.learner,
-            measure,
-            chunk,
-            every,
-            program.numbers[0],
-            worlds,
-            states,
-            first,
-            keys,
-            jnp.int32(start),
-            jnp.int32(updates),
+    points = [jax.device_get(compiled.measure(worlds, first, states))]
+    total = jnp.int32(compiled.updates)
+    for start in range(0, compiled.updates, compiled.length):
+        states, point = compiled.chunk(
+            recipes, worlds, states, first, keys, jnp.int32(start), total
         )
         points.append(jax.device_get(point))  # waits for the chunk, so progress is real
-        on_chunk(start + chunk)
+        on_chunk(start + compiled.length)
     return states, _curves(points)
 
 

@@ -176,9 +176,6 @@ def _make(policy: Policy, env: Environment, env_params: Tree, spec: BaseSpec) ->
     return params
 
 
-# ---------------------------------------------------------------------------- the target
-
-
 def target_policy(
     mdp: TabularMDP, rate: Float[Array, ""], prior: str = "none", strength: float = 0.0
 ) -> Float[Array, "S A"]:
@@ -262,9 +259,6 @@ def _write_rows(
     return {"logits": table} | ({"value": jnp.zeros(policy.rows)} if policy.value else {})
 
 
-# ---------------------------------------------------------------------------- fitting a network
-
-
 @partial(jax.jit, static_argnames=("env", "policy", "steps", "batch"))
 def _fit(
     env: Any,
@@ -277,8 +271,7 @@ def _fit(
     batch: int,
 ) -> Tree:
     """Adam on KL(target ‖ policy) along trajectories of the target on train prompts."""
-    world = make_world(env, env_params)
-    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
+    world, tx = make_world(env, env_params), optax.scale_by_adam()
     prompts, first = targets.shape[0], env.level_ids("train").start
 
     def update(carry: tuple[Tree, Any], t: Int[Array, ""]) -> tuple[tuple[Tree, Any], None]:
@@ -333,17 +326,13 @@ def _play(
     return obs, logp, mask, resets
 
 
-# ---------------------------------------------------------------------------- the cache
-
-
 def _cache_file(policy: Policy, env: Environment, env_params: Tree, spec: BaseSpec) -> Path | None:
     """Where the policy would be; None where the cache is off or a class has no source to name."""
     folder = cache_folder()
     if folder is None:
         return None
     numbers, _ = jax.tree_util.tree_flatten_with_path(env_params)
-    try:
-        # A class edited in a notebook keeps its repr but is another world.
+    try:  # a class edited in a notebook keeps its repr but is another world
         sources = [inspect.getsource(type(thing)) for thing in (env, policy)]
     except (OSError, TypeError):
         return None

@@ -16,14 +16,12 @@ class Progress:
         self.quiet = quiet or not sys.stderr.isatty()
         self.label = label
         self._bar: Any = None
-        self._members: Sequence[int] = ()
-        self._current, self._done, self._updates = 0, 0, 0
+        self._members, self._done = 0, 0
 
-    def start(self, programs: int, updates: int, members: Sequence[int]) -> None:
-        """Announce the work: members of each program (arms × seeds), and updates for each."""
-        self._members, self._updates = members, updates
+    def start(self, updates: int, members: int) -> None:
+        """Announce the work: updates of each member, and members (arms × seeds) in all."""
         self._bar = tqdm(
-            total=updates * sum(members),
+            total=updates * members,
             disable=self.quiet,
             desc=self.label,
             unit=" policy updates",
@@ -31,16 +29,17 @@ class Progress:
             leave=False,
         )
 
-    def program(self, number: int, names: Sequence[str]) -> None:
-        """A program begins; its first chunk includes the compile."""
-        self._current, self._done = number, 0
+    def program(self, names: Sequence[str], members: int) -> None:
+        """A program begins to run."""
+        self._members, self._done = members, 0
         self._bar.set_postfix_str(", ".join(names)[:40])
 
     def chunk(self, updates_done: int) -> None:
         """A chunk ended."""
-        self._bar.update((updates_done - self._done) * self._members[self._current])
+        self._bar.update((updates_done - self._done) * self._members)
         self._done = updates_done
 
     def finish(self) -> None:
-        """The experiment is over."""
-        self._bar.close()
+        """The experiment is over, or was given up."""
+        if self._bar is not None:
+            self._bar.close()

@@ -33,7 +33,8 @@ class Result:
             member after it became non-finite are NaN and enter no average.
         arms, updates, seeds, measure: what was run, to run it again.
         params: final parameters by arm, leading axis ``seed``; empty for a result read from disk.
-        seconds: wall time of each compiled program, compile included.
+        seconds: of each program, by ``trace``, ``compile`` and ``run``; the programs after the
+            first are compiled while others run.
     """
 
     dataset: xr.Dataset
@@ -42,7 +43,7 @@ class Result:
     seeds: tuple[int, ...] = ()
     measure: Measure | None = None
     params: dict[str, Tree] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def curve(self, name: str, arm: str) -> np.ndarray:
         """One variable of one arm, ``[seed, update]``.

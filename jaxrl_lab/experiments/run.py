@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -12,13 +13,21 @@ import jax.numpy as jnp
 import jaxrl_envs
 import numpy as np
 from jaxrl_envs import BadInput, Environment
+from jaxrl_envs.errors import expect
 
 from jaxrl_lab import policies, recipes
 from jaxrl_lab.cache import CACHE_VARIABLE as CACHE_VARIABLE
 from jaxrl_lab.cache import cache_folder as cache_folder
 from jaxrl_lab.cache import use_compilation_cache
 from jaxrl_lab.experiments import spec
-from jaxrl_lab.experiments.population import Arm, Measure, group_arms, run_program
+from jaxrl_lab.experiments.population import (
+    Arm,
+    Compiled,
+    Measure,
+    compile_program,
+    group_arms,
+    run_program,
+)
 from jaxrl_lab.experiments.progress import Progress
 from jaxrl_lab.experiments.result import Result, assemble
 from jaxrl_lab.learners.policy_gradient import PolicyGradient, Tape
@@ -34,7 +43,64 @@ def no_measure(
     return {}
 
 
-def run_arms(
+@dataclass(frozen=True)
+class Prepared:
+    """A checked run whose programs are being compiled in the background, in order.
+
+    One thread compiles ahead while the programs before run: XLA compiles outside the
+    interpreter lock, and half of a short run is compile time.
+    """
+
+    arms: dict[str, Arm]
+    updates: int
+    seeds: tuple[int, ...]
+    measure: Measure
+    every: int
+    describe: dict[str, tuple[str, str]]
+    programs: list[Future[Compiled]]
+
+    def run(self, progress: Progress | None = None) -> Result:
+        """Train every arm on every seed, program after program."""
+        progress = progress or Progress(quiet=True)
+        try:
+            return self._run(progress)
+        except BaseException:
+            for program in self.programs:
+                program.cancel()
+            raise
+        finally:
+            progress.finish()
+
+    def _run(self, progress: Progress) -> Result:
+        curves: dict[str, dict[str, np.ndarray]] = {}
+        stopped: dict[str, np.ndarray] = {}
+        params: dict[str, Tree] = {}
+        seconds: dict[str, dict[str, float]] = {}
+        progress.start(self.updates, len(self.arms) * len(self.seeds))
+        for future in self.programs:
+            compiled = future.result()
+            names = compiled.program.names
+            begin = time.perf_counter()
+            progress.program(names, len(names) * len(self.seeds))
+            state, by_name = run_program(compiled, self.seeds, progress.chunk)
+            for i, name in enumerate(names):
+                curves[name] = {k: v[i] for k, v in by_name.items()}
+                stopped[name] = np.asarray(state.stopped[i])
+                params[name] = jax.tree.map(lambda x, i=i: x[i], state.params)
+            seconds[", ".join(names)] = {
+                "trace": compiled.trace_seconds,
+                "compile": compiled.compile_seconds,
+                "run": time.perf_counter() - begin,
+            }
+        ordered = {name: curves[name] for name in self.arms}
+        dataset = assemble(ordered, stopped, self.seeds, self.every, self.describe)
+        return Result(dataset, self.arms, self.updates, self.seeds, self.measure, params, seconds)
+
+
+_compiler = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jaxrl-lab-compile")
+
+
+def prepare_arms(
     arms: Mapping[str, Arm],
     *,
     updates: int,
@@ -42,9 +108,8 @@ def run_arms(
     measure: Measure = no_measure,
     every: int = 1,
     describe: Mapping[str, tuple[str, str]] | None = None,
-    progress: Progress | None = None,
-) -> Result:
-    """Train every arm on every seed, one compiled program per structure.
+) -> Prepared:
+    """Check a run and start compiling its programs, one per structure among the arms.
 
     Args:
         describe: unit and description of the measures, for the dataset.
@@ -59,26 +124,30 @@ def run_arms(
     for seed in seeds:
         if not 0 <= seed < 2**32:
             raise BadInput("seeds", seed, "numbers from 0 to 2^32 - 1")
-    programs = group_arms(arms)
-    progress = progress or Progress(quiet=True)
-    curves: dict[str, dict[str, np.ndarray]] = {}
-    stopped: dict[str, np.ndarray] = {}
-    params: dict[str, Tree] = {}
-    seconds: dict[str, float] = {}
-    progress.start(len(programs), updates, [p.size * len(seeds) for p in programs])
-    for number, program in enumerate(programs):
-        begin = time.perf_counter()
-        progress.program(number, program.names)
-        state, by_name = run_program(program, seeds, updates, every, measure, progress.chunk)
-        for i, name in enumerate(program.names):
-            curves[name] = {k: v[i] for k, v in by_name.items()}
-            stopped[name] = np.asarray(state.stopped[i])
-            params[name] = jax.tree.map(lambda x, i=i: x[i], state.params)
-        seconds[", ".join(program.names)] = time.perf_counter() - begin
-    progress.finish()
-    ordered = {name: curves[name] for name in arms}
-    dataset = assemble(ordered, stopped, seeds, every, dict(describe or {}))
-    return Result(dataset, dict(arms), updates, seeds, measure, params, seconds)
+    expect(updates >= 1, "updates", updates, "at least 1 update")
+    expect(every >= 1 and updates % every == 0, "measure_every", every, f"a divisor of {updates}")
+    programs = [
+        _compiler.submit(compile_program, program, seeds, updates, every, measure)
+        for program in group_arms(arms)
+    ]
+    return Prepared(dict(arms), updates, seeds, measure, every, dict(describe or {}), programs)
+
+
+def run_arms(
+    arms: Mapping[str, Arm],
+    *,
+    updates: int,
+    seeds: Sequence[int],
+    measure: Measure = no_measure,
+    every: int = 1,
+    describe: Mapping[str, tuple[str, str]] | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Train every arm on every seed: :func:`prepare_arms`, then run."""
+    prepared = prepare_arms(
+        arms, updates=updates, seeds=seeds, measure=measure, every=every, describe=describe
+    )
+    return prepared.run(progress)
 
 
 def train(
@@ -123,24 +192,16 @@ def sweep(
     """
     if isinstance(what, spec.Experiment):
         experiment = spec.grid(what, axes)
-        arms, length = experiment.build(), experiment.updates
-        many: int | Sequence[int] = range(
-            experiment.first_seed, experiment.first_seed + experiment.seeds
-        )
-        step = experiment.measure_every
+        arms, sizes = experiment.build(), experiment.sizes
     else:
         point = spec.grid(spec.Experiment({}, {"arm": {}}), axes)
         arms = {n: _with_settings(what, own) for n, own in point.arms.items()}
-        length, many, step = 100, 1, 1
-    seeds = many if seeds is None else seeds
-    return run_arms(
-        arms,
-        updates=length if updates is None else updates,
-        seeds=range(seeds) if isinstance(seeds, int) else seeds,
-        measure=measure,
-        every=step if every is None else every,
-        progress=progress,
-    )
+        sizes = {"updates": 100, "seeds": range(1), "every": 1}
+    given = {"updates": updates, "seeds": seeds, "every": every}
+    sizes |= {k: v for k, v in given.items() if v is not None}
+    if isinstance(sizes["seeds"], int):
+        sizes["seeds"] = range(sizes["seeds"])
+    return run_arms(arms, **sizes, measure=measure, progress=progress)
 
 
 def _with_settings(arm: Arm, settings: Mapping[str, Any]) -> Arm:
@@ -151,24 +212,6 @@ def _with_settings(arm: Arm, settings: Mapping[str, Any]) -> Arm:
             raise BadInput(path, value, "an entry of the recipe, such as recipe.surrogate.high")
         built = recipes.with_value(built, rest, value)
     return replace(arm, recipe=built)
-
-
-def run_experiment(
-    experiment: spec.Experiment,
-    measure: Measure,
-    describe: Mapping[str, tuple[str, str]],
-    progress: Progress | None = None,
-) -> Result:
-    """Run an experiment described as data."""
-    return run_arms(
-        experiment.build(),
-        updates=experiment.updates,
-        seeds=range(experiment.first_seed, experiment.first_seed + experiment.seeds),
-        measure=measure,
-        every=experiment.measure_every,
-        describe=describe,
-        progress=progress,
-    )
 
 
 def debug(result: Result, *, arm: str, seed: int, update: int) -> Tape:

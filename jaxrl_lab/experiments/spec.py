@@ -84,6 +84,12 @@ class Experiment:
                 ) from None
         return built
 
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Length, seeds and cadence, as a run takes them."""
+        seeds = range(self.first_seed, self.first_seed + self.seeds)
+        return {"updates": self.updates, "seeds": seeds, "every": self.measure_every}
+
     def with_setting(self, path: str, value: Any) -> Experiment:
         """The experiment with one entry replaced: a size, a setting, or ``arms.NAME.PATH``."""
         head, _, rest = path.partition(".")

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import xarray as xr
 from jaxrl_envs import BadInput
+from jaxrl_envs.errors import expect
 
 from jaxrl_lab import config
 from jaxrl_lab.experiments.spec import Study, parse_experiment
@@ -60,11 +61,12 @@ def claim_folder(folder: Path) -> None:
     Raises:
         BadInput: the folder exists already and is not empty, or cannot be made.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInput("out", str(folder), "a folder that does not exist yet or is empty")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder.parent):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise BadInput("out", str(folder), "a folder that does not exist yet or is empty")
+        # Parents are made when there is something to write: a refused run leaves nothing behind.
+        existing = next(p for p in folder.resolve().parents if p.exists())
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise BadInput("out", str(folder), f"a writable place ({error.strerror})") from None
@@ -73,17 +75,21 @@ def claim_folder(folder: Path) -> None:
 def write(folder: Path, fill: Callable[[Path], None]) -> None:
     """Let ``fill`` write a folder beside the final one, then move it into place in one step."""
     claim_folder(folder)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    place = folder.resolve()
+    building = None
     try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=".jaxrl_lab-", dir=place.parent))
         fill(building)
         building.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        building.rename(folder)
+        if place.exists():
+            place.rmdir()
+        building.rename(place)
     except OSError as error:
         raise BadInput("out", str(folder), f"a writable place ({error.strerror})") from None
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        if building is not None:
+            shutil.rmtree(building, ignore_errors=True)
 
 
 def write_study(folder: Path, study: Study) -> None:
@@ -119,7 +125,7 @@ def read_study(folder: Path) -> Study:
     Raises:
         BadInput: not a run directory, or a damaged one.
     """
-    if not (folder / CONFIG).is_file():
+    if not os.path.isfile(folder / CONFIG):  # Path.is_file raises where a name is too long
         raise BadInput("DIR", str(folder), f"a run directory (with {CONFIG} and {RESULTS})")
     return parse_study(config.read_yaml(folder / CONFIG))
 
@@ -155,7 +161,12 @@ def read_results(folder: Path, names: list[str]) -> dict[str, xr.Dataset]:
     """
     path = folder / RESULTS
     try:
-        return {n: xr.load_dataset(path, group=n, engine="h5netcdf") for n in names}
-    except (OSError, ValueError, KeyError) as error:
+        found = {n: xr.load_dataset(path, group=n, engine="h5netcdf") for n in names}
+    except Exception as error:  # whatever the readers of HDF5 make of a damaged file
         reason = type(error).__name__
         raise BadInput("DIR", str(folder), f"a readable {RESULTS} ({reason})") from None
+    for name, dataset in found.items():
+        whole = {"arm", "seed", "update"} <= set(dataset.coords) and "stopped" in dataset
+        expected = f"a {RESULTS} with arms, seeds and updates in {name}"
+        expect(whole, "DIR", str(folder), expected)
+    return found

@@ -16,6 +16,7 @@ from jaxrl_lab.phenomena.core import (
     Analysis,
     Phenomenon,
     Report,
+    build_study,
     conclude,
     load_study,
     names,
@@ -75,11 +76,12 @@ def load(folder: str | Path) -> Report:
     folder = Path(folder)
     study = store.read_study(folder)
     phenomenon = find(study.name)
+    arms = build_study(phenomenon, study)
     datasets = store.read_results(folder, list(study.experiments))
     runs = {
         name: Result(
             dataset,
-            study.experiments[name].build(),
+            arms[name],
             study.experiments[name].updates,
             tuple(int(s) for s in dataset["seed"].values),
             phenomenon.measures[name][0],

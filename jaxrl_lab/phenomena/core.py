@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from jaxrl_lab import config
 from jaxrl_lab.experiments import store
 from jaxrl_lab.experiments.claims import Claim, Verdict, claims_hash, decide
-from jaxrl_lab.experiments.population import Measure
+from jaxrl_lab.experiments.population import Arm, Measure
 from jaxrl_lab.experiments.progress import Progress
 from jaxrl_lab.experiments.result import Result
-from jaxrl_lab.experiments.run import run_experiment, use_compilation_cache
+from jaxrl_lab.experiments.run import prepare_arms
 from jaxrl_lab.experiments.spec import Study
 from jaxrl_lab.plots import panels
 
@@ -55,6 +55,11 @@ class Phenomenon:
     measures: Mapping[str, tuple[Measure, Mapping[str, tuple[str, str]]]]
     analyze: Callable[[Runs], Analysis]
     figure: Callable[[Runs, Analysis, Sequence[Verdict]], Figure]
+
+    def measuring(self, experiment: str) -> dict[str, Any]:
+        """The measure of an experiment, as :func:`prepare_arms` takes it."""
+        measure, describe = self.measures[experiment]
+        return {"measure": measure, "describe": describe}
 
 
 @dataclass(frozen=True)
@@ -156,18 +161,31 @@ def names() -> tuple[str, ...]:
 
 def run_study(phenomenon: Phenomenon, study: Study, quiet: bool = True) -> Report:
     """Run every experiment of a study and decide its claims."""
-    use_compilation_cache()
     begin = time.perf_counter()
+    prepared = {
+        name: prepare_arms(arms, **study.experiments[name].sizes, **phenomenon.measuring(name))
+        for name, arms in build_study(phenomenon, study).items()
+    }
+    runs = {
+        name: one.run(Progress(quiet, f"{study.name}/{name}")) for name, one in prepared.items()
+    }
+    report = conclude(phenomenon, study, runs)
+    return replace(report, seconds=time.perf_counter() - begin)
+
+
+def build_study(phenomenon: Phenomenon, study: Study) -> dict[str, dict[str, Arm]]:
+    """The arms of every experiment, all of them checked before any is trained.
+
+    Raises:
+        BadInput: an experiment too many or too few, or a setting that cannot be used.
+    """
     for name in study.experiments:
         if name not in phenomenon.measures:
             raise BadInput("experiments", name, "an experiment", phenomenon.measures)
-    runs = {}
-    for name, experiment in study.experiments.items():
-        measure, describe = phenomenon.measures[name]
-        progress = Progress(quiet, f"{study.name}/{name}")
-        runs[name] = run_experiment(experiment, measure, describe, progress)
-    report = conclude(phenomenon, study, runs)
-    return replace(report, seconds=time.perf_counter() - begin)
+    for name in phenomenon.measures:
+        if name not in study.experiments:
+            raise BadInput(f"experiments.{name}", None, "an experiment of this phenomenon")
+    return {name: experiment.build() for name, experiment in study.experiments.items()}
 
 
 def conclude(phenomenon: Phenomenon, study: Study, runs: dict[str, Result]) -> Report:

@@ -114,7 +114,10 @@ def dots(
 
 def level(ax: Axes, sample: np.ndarray, label: str, i: int) -> None:
     """A sample of seeds that has no place on the x axis: a line with its interval shaded."""
-    interval, style = mean_interval(sample[np.isfinite(sample)]), look(i)
+    arrived = sample[np.isfinite(sample)]
+    if not len(arrived):
+        return
+    interval, style = mean_interval(arrived), look(i)
     ax.axhline(interval.mean, label=label, **style)
     if np.isfinite(interval.low):
         ax.axhspan(interval.low, interval.high, color=style["color"], alpha=0.2, linewidth=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ class Path(NamedTuple):
         return self.dynamics * float(np.exp(self.logp))
 
 
+@cache
 def chain() -> je.TabularMDP:
     """Three steps to the goal; actions advance, stay, fail. Two possible starts."""
     ahead = [[1, 0, 4], [2, 1, 4], [3, 2, 4], [3, 3, 3], [4, 4, 4]]
@@ -41,6 +43,7 @@ def chain() -> je.TabularMDP:
     )
 
 
+@cache
 def grid() -> je.TabularMDP:
     """2 x 3 cells, goals in two corners, start below the middle; two cells look the same."""
     ahead = np.zeros((6, 4), np.int32)
@@ -61,6 +64,7 @@ def grid() -> je.TabularMDP:
     )
 
 
+@cache
 def stochastic() -> je.TabularMDP:
     """Random transitions and rewards, one terminal state, two states behind one row."""
     rng = np.random.default_rng(3)
@@ -74,19 +78,27 @@ def stochastic() -> je.TabularMDP:
     )
 
 
+def level_one(env: Any) -> je.TabularMDP:
+    params = env.default_params
+    return env.tabular(params, env.make_level(params, jnp.int32(1)))
+
+
+@cache
 def bandit() -> je.TabularMDP:
     env: Any = je.make("bandit/modes", prompts=3, arms=6, modes=3)
-    return env.tabular(env.default_params, env.make_level(env.default_params, jnp.int32(1)))
+    return jax.jit(level_one, static_argnums=0)(env)
 
 
+@cache
 def modular() -> je.TabularMDP:
     env: Any = je.make("reasoning/modular_chain", modulus=3, vocabulary=3, length=4, prompts=2)
-    return env.tabular(env.default_params, env.make_level(env.default_params, jnp.int32(1)))
+    return jax.jit(level_one, static_argnums=0)(env)
 
 
+@cache
 def two_goals() -> je.TabularMDP:
     env: Any = je.make("gridworld/two_goals", size=3, horizon=4, levels=2)
-    return env.tabular(env.default_params, env.make_level(env.default_params, jnp.int32(1)))
+    return jax.jit(level_one, static_argnums=0)(env)
 
 
 DETERMINISTIC: dict[str, Callable[[], je.TabularMDP]] = {

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jaxrl_envs as je
 import numpy as np
 import pytest
+
 from jaxrl_lab import policies
 from jaxrl_lab.exact import solutions
 from jaxrl_lab.experiments import pass_rate, pretrain
@@ -36,14 +37,14 @@ def world(env_id: str, static: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def prescribed(env: Any, params: Any, split: str = "train") -> np.ndarray:
-    levels = jax.vmap(lambda i: env.make_level(params, i))(prompt_ids(env, split))
-    return np.asarray(jax.vmap(lambda level: env.pass_rate(params, level))(levels))
+    rate = jax.jit(jax.vmap(lambda i: env.pass_rate(params, env.make_level(params, i))))
+    return np.asarray(rate(prompt_ids(env, split)))
 
 
 def bandit_rows(env: Any, params: Any, table: Any) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities ``[B, K]`` and which arms are correct."""
     ids = prompt_ids(env, "train")
-    good = jax.vmap(lambda i: env.correct(env.make_level(params, i)))(ids)
+    good = jax.jit(jax.vmap(lambda i: env.correct(env.make_level(params, i))))(ids)
     return np.exp(table["logits"])[np.asarray(ids)], np.asarray(good)
 
 
@@ -58,11 +59,7 @@ def same_bits(a: Any, b: Any) -> bool:
 
 @pytest.mark.parametrize(
     "fields",
-    [
-        {},
-        {"prior": "correct", "prior_strength": 3.0},
-        {"prior": "incorrect", "prior_strength": 5.0},
-    ],
+    [{}, {"prior": "incorrect", "prior_strength": 5.0}],
     ids=str,
 )
 @pytest.mark.parametrize(
@@ -105,10 +102,14 @@ def test_without_a_prior_all_solutions_are_equally_likely() -> None:
 
     env, params = world("reasoning/modular_chain", AFFINE)
     base = pretrain.pretrain("tabular", env)
-    for i in (0, 7, 14):
-        mdp = env.tabular(params, env.make_level(params, jnp.int32(i)))
-        spread = solutions.success_entropy(mdp, jax.nn.log_softmax(base["logits"]))
-        np.testing.assert_allclose(np.exp(spread), solutions.solution_count(mdp), rtol=1e-4)
+    table = jax.nn.log_softmax(base["logits"])
+
+    def spread(i: Any) -> Any:
+        mdp = env.tabular(params, env.make_level(params, i))
+        return jnp.exp(solutions.success_entropy(mdp, table)), solutions.solution_count(mdp)
+
+    used, count = jax.jit(jax.vmap(spread))(prompt_ids(env, "train"))
+    np.testing.assert_allclose(used, count, rtol=1e-4)
 
 
 @pytest.mark.parametrize("strength", [1.0, 4.0])
@@ -128,7 +129,7 @@ def test_an_incorrect_prior_makes_a_wrong_answer_the_likeliest() -> None:
     base = pretrain.pretrain("tabular", env, params, prior="incorrect", prior_strength=6.0)
     p, good = bandit_rows(env, params, base)
     top = np.argmax(p, axis=-1)
-    levels = jax.vmap(lambda i: env.make_level(params, i))(prompt_ids(env, "train"))
+    levels = jax.jit(jax.vmap(lambda i: env.make_level(params, i)))(prompt_ids(env, "train"))
     reward = np.asarray(levels.reward)
     for b, arm in enumerate(top):
         assert arm == np.flatnonzero(reward[b] == np.float32(0.9))[0], "the first near-optimal arm"
@@ -140,12 +141,13 @@ def test_an_incorrect_prior_prefers_one_wrong_sequence() -> None:
     """Where every token is still right (all but the last), the preferred one is token 0."""
     env, params = world("reasoning/modular_chain", SMALL | {"prompts": 6})
     base = pretrain.pretrain("tabular", env, prior="incorrect", prior_strength=8.0)
+    step = jax.jit(lambda level, state, action: env.step(params, level, state, action, ()))
     for i in range(6):
         level = env.make_level(params, jnp.int32(i))
         state = env.reset(params, level, ())
         for t in range(3):
             probs = jax.nn.softmax(base["logits"][env.observe(params, level, state)])
-            after = [env.step(params, level, state, jnp.int32(a), ()) for a in range(5)]
+            after = [step(level, state, jnp.int32(a)) for a in range(5)]
             wrong = [a for a in range(5) if not bool(after[a].info["alive"])]
             liked = wrong[0] if wrong else 0
             others = [float(probs[a]) for a in (wrong or range(5)) if a != liked]
@@ -177,15 +179,11 @@ def test_a_policy_with_memory_learns_the_spectrum_of_a_chain() -> None:
 def test_test_prompts_leave_no_trace() -> None:
     """The same parameters, bit for bit, whether or not there are test prompts."""
     fields: dict[str, Any] = {"steps": 20, "batch": 8, "tolerance": 1.0}
-    for env_id, static, name in [
-        ("bandit/modes", FEATURES, "mlp"),
-        ("reasoning/modular_chain", TOKENS | {"test_prompts": 0}, "gru"),
-    ]:
-        alone, more = (je.make(env_id, **static | {"test_prompts": n}) for n in (0, 4))
-        assert alone != more
-        assert same_bits(
-            pretrain.pretrain(name, alone, **fields), pretrain.pretrain(name, more, **fields)
-        )
+    alone, more = (je.make("bandit/modes", **FEATURES | {"test_prompts": n}) for n in (0, 4))
+    assert alone != more
+    policy = policies.make("mlp", alone, hidden=(8,))
+    a, b = (pretrain.pretrain(policy, env, **fields) for env in (alone, more))
+    assert same_bits(a, b)
 
 
 # ------------------------------------------------------------------ pass rates
@@ -249,7 +247,7 @@ def test_the_cache_returns_the_same_bits_without_computing(
         assert file.read_bytes() != damaged
     np.savez(file, other=np.zeros(3))  # a sound archive of something else
     assert same_bits(pretrain.pretrain(policy, env, **fields), first)
-    for other in ({"seed": 1}, {"steps": 6}):
+    for other in ({"seed": 1}, {"learning_rate": 0.01}):
         assert not same_bits(pretrain.pretrain(policy, env, **fields | other), first)
     assert len(list(cache.iterdir())) == 3
 
@@ -305,7 +303,7 @@ def test_numbers_written_as_text_are_read() -> None:
 
 
 def test_worlds_without_pass_rates_are_refused() -> None:
-    with pytest.raises(je.BadInput, match="bandit/modes.*reasoning/modular_chain") as caught:
+    with pytest.raises(je.BadInput, match=r"bandit/modes.*reasoning/modular_chain") as caught:
         pretrain.pretrain("tabular", "gridworld/two_goals")
     assert caught.value.key == "pretrain.spectrum"
 

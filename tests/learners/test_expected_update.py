@@ -151,11 +151,11 @@ def drop_top(logp, old, A, luck):
     """Clip-Cov: one of the unclipped tokens whose covariance is the highest of the four."""
     cov, ratio = covariance(logp, A), jnp.exp(logp - old)
     open_ = jnp.where(A >= 0, ratio <= 2.0, ratio >= 0.0)
-    candidate = (cov >= jnp.max(cov)) & open_
+    candidate = ((cov >= jnp.max(cov)) & open_).astype(jnp.float32)
     n = jnp.sum(candidate)
-    keep = 1.0 - jax.nn.one_hot(luck, 4) * candidate[luck].astype(jnp.float32)
-    chance = jnp.where(n > 0, candidate[luck] / jnp.maximum(n, 1), 0.25)
-    return keep, chance.astype(jnp.float32)
+    keep = 1.0 - jax.nn.one_hot(luck, 4) * candidate[luck]
+    chance = jnp.where(n > 0, candidate[luck] / jnp.maximum(n, 1.0), 0.25)
+    return keep, chance
 
 
 def update(advantage, term, epochs, extra=None, lottery=None, draws=1, denominator=1.0):
@@ -169,12 +169,12 @@ def update(advantage, term, epochs, extra=None, lottery=None, draws=1, denominat
             logp = jax.nn.log_softmax(z)[a]
             keep, share = (jnp.ones(G), 1.0) if lottery is None else lottery(logp, old, A, luck[e])
 
-            def J(z, A=A, keep=keep):
+            def objective(z, A=A, keep=keep):
                 logp = jax.nn.log_softmax(z)[a]
                 more = 0.0 if extra is None else extra(z, logp, old, A, a)
                 return jnp.mean(keep * term(logp, old, A)) / denominator + more
 
-            z, chance = z + RATE * jax.grad(J)(z), chance * share
+            z, chance = z + RATE * jax.grad(objective)(z), chance * share
         return z - START, chance, jnp.max(r) > jnp.min(r)
 
     lucks = jnp.asarray(list(itertools.product(range(draws), repeat=epochs)))
@@ -198,7 +198,7 @@ def filtered():
 
 
 def ppo():
-    """Four one-step environments: whitened r - V, clipped value loss, Adam on a clipped gradient."""
+    """Four one-step environments: whitened r - V, clipped values, Adam, clipped gradients."""
 
     def change(a):
         r, old = REWARD[a], jax.nn.log_softmax(START)[a]

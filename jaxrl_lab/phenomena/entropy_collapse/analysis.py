@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxrl_envs import BadInput
 from jaxtyping import Array
 
 from jaxrl_lab import measures
@@ -15,18 +16,37 @@ from jaxrl_lab.experiments.population import Arm, seed_keys
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.statistics import at_matched
 from jaxrl_lab.keys import named
+from jaxrl_lab.mechanisms.advantage import GroupNormalized
+from jaxrl_lab.mechanisms.optimizer import SGD
+from jaxrl_lab.mechanisms.schedules import Schedule
 from jaxrl_lab.phenomena.core import Analysis, Runs
 from jaxrl_lab.phenomena.entropy_collapse import tables
 from jaxrl_lab.phenomena.entropy_collapse.claims import INTERVENTIONS
+from jaxrl_lab.policies.tabular import Tabular
+from jaxrl_lab.types import Tree
+
+Samples = dict[str, np.ndarray]
 
 ACCURACIES = (0.5, 0.8, 0.9, 0.95)
 CLAIMED_AT = 0.9
 PREFIX = 0.2
 """Share of the training the laws are fitted on."""
 
+NEEDED = {
+    "interventions": ("grpo", *INTERVENTIONS),
+    "breakdown": ("sgd 6.4", "adam", "shared"),
+}
+"""Arms that some claim is about."""
+
 
 def analyze(runs: Runs) -> Analysis:
     """Metrics of the claims per seed, the tables, and the exact references."""
+    for name, needed in NEEDED.items():
+        for arm in needed:
+            if arm not in runs[name].arms:
+                raise BadInput(
+                    f"experiments.{name}.arms.{arm}", None, "an arm: a claim is about it"
+                )
     main, breakdown = runs["interventions"], runs["breakdown"]
     error = {arm: prediction_error(breakdown, arm) for arm in breakdown.arms}
     laws = fit_laws(main.curve("entropy", "grpo"), main.curve("accuracy", "grpo"), main.update)
@@ -71,14 +91,17 @@ def along(run: Result, arm: str, axis: str, at: Sequence[float] | np.ndarray) ->
 
 def kl_levels(run: Result) -> tuple[float, ...]:
     """Distances from the start that GRPO passes through: quarters of its mean final one."""
-    final = float(np.nanmean(run.curve("kl", "grpo")[:, -1]))
+    last = run.curve("kl", "grpo")[:, -1]
+    arrived = last[np.isfinite(last)]
+    final = float(arrived.mean()) if len(arrived) else 0.0
     return tuple(round(final * share, 2) for share in (0.25, 0.5, 0.75))
 
 
 def token_counts(run: Result) -> np.ndarray:
     """A quarter and all of the tokens that every arm has generated."""
-    total = min(float(np.nanmin(run.curve("tokens", arm)[:, -1])) for arm in run.arms)
-    return np.array([0.25, 1.0]) * total
+    last = np.stack([run.curve("tokens", arm)[:, -1] for arm in run.arms])
+    total = np.min(last, initial=np.inf, where=np.isfinite(last))
+    return np.array([0.25, 1.0]) * (total if np.isfinite(total) else 0.0)
 
 
 def prediction_error(run: Result, arm: str) -> np.ndarray:
@@ -90,35 +113,58 @@ def prediction_error(run: Result, arm: str) -> np.ndarray:
     return np.asarray(gap.sum(1) / np.maximum(change.sum(1), 1e-12))
 
 
-def fit_laws(
-    entropy: np.ndarray, reward: np.ndarray, update: np.ndarray
-) -> dict[str, dict[str, np.ndarray]]:
+def fit_laws(entropy: np.ndarray, reward: np.ndarray, update: np.ndarray) -> dict[str, Samples]:
     """The law and its rivals, fitted per seed on the first fifth of the training."""
-    time = update / update[-1]
-    fits = {
-        "exponential": measures.over_seeds(
-            measures.exponential_law, entropy, reward, fraction=PREFIX
-        ),
-        "linear": measures.over_seeds(measures.linear_law, entropy, reward, fraction=PREFIX),
-        "logistic": measures.over_seeds(measures.logistic_law, time, reward, fraction=PREFIX),
-    }
+    time = np.broadcast_to(update / update[-1], reward.shape)
     return {
-        name: {"rmse": f.rmse_rest, "ceiling": f.ceiling, "prediction": f.prediction}
-        for name, f in fits.items()
+        "exponential": _fits(measures.exponential_law, entropy, reward),
+        "linear": _fits(measures.linear_law, entropy, reward),
+        "logistic": _fits(measures.logistic_law, time, reward),
     }
+
+
+def _fits(law: Callable[..., measures.Fit], x: np.ndarray, reward: np.ndarray) -> Samples:
+    """One fit per seed; NaN for a seed with too few points to fit anything."""
+    rows = []
+    for one, curve in zip(x, reward, strict=True):
+        try:
+            fit = law(one, curve, fraction=PREFIX)
+            rows.append((fit.rmse_rest, fit.ceiling, fit.prediction))
+        except BadInput:
+            rows.append((np.array(np.nan), np.array(np.nan), np.full(curve.shape, np.nan)))
+    names = ("rmse", "ceiling", "prediction")
+    return dict(zip(names, (np.stack(x) for x in zip(*rows, strict=True)), strict=True))
+
+
+def has_exact_flow(arm: Arm) -> bool:
+    """Whether the arm is what :func:`exact_flow` describes: whole batches, plain SGD, a table."""
+    recipe, whole = arm.recipe, len(arm.env.level_ids("train"))
+    slots = tuple(type(m) for m in (*recipe.optimizer, *recipe.advantage))
+    if slots != (SGD, GroupNormalized) or not isinstance(arm.policy, Tabular):
+        return False
+    (sgd,) = recipe.optimizer
+    plain = sgd.momentum is None and not isinstance(sgd.learning_rate, Schedule)
+    return plain and recipe.minibatches == 1 and recipe.prompts in (0, whole)
 
 
 def exact_flow(run: Result, arm: str) -> dict[str, np.ndarray]:
     """Accuracy and solutions along the expected GRPO update without sampling noise.
 
+    Empty for an arm that :func:`has_exact_flow` turns down.
+
     Δz_a = (learning rate · inner steps / B) · w_G(p) · π_a (r_a − p) per update, taken in as many
     substeps as there are inner steps, from the initial policy of every seed.
     """
     chosen: Arm = run.arms[arm]
+    if not has_exact_flow(chosen):
+        return {}
     recipe, env, policy = chosen.recipe, chosen.env, chosen.policy
     rate = recipe.optimizer[0].learning_rate
     group, ddof, epochs = recipe.group, recipe.advantage[0].ddof, recipe.epochs
     count = len(env.level_ids("train"))
+
+    def begin(key: Array) -> Tree:
+        return policy.init(named(key, "init")) if chosen.base is None else chosen.base
 
     @jax.jit
     def flow(keys: Array) -> dict[str, Array]:
@@ -126,7 +172,7 @@ def exact_flow(run: Result, arm: str) -> dict[str, np.ndarray]:
             chosen.env_params, jnp.arange(count, dtype=jnp.int32)
         )
         correct = levels.mode >= 0
-        start = jax.vmap(lambda key: policy.init(named(key, "init"))["logits"][:count])(keys)
+        start = jax.vmap(lambda key: begin(key)["logits"][:count])(keys)
 
         def inner(_: int, z: Array) -> Array:
             pi = jax.nn.softmax(z)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from jaxrl_lab.experiments.claims import Verdict
 from jaxrl_lab.experiments.result import Result
+from jaxrl_lab.experiments.statistics import curve_band
 from jaxrl_lab.phenomena.core import Analysis, Runs
 from jaxrl_lab.phenomena.entropy_collapse.analysis import ACCURACIES, PREFIX
 from jaxrl_lab.plots import panels
@@ -49,19 +50,22 @@ def _draw_curves(ax: Axes, run: Result) -> None:
 
 def _draw_phase(ax: Axes, run: Result, analysis: Analysis) -> None:
     for i, arm in enumerate(run.arms):
-        accuracy = np.nanmean(run.curve("accuracy", arm), 0)
-        ax.plot(accuracy, np.nanmean(run.curve("solutions", arm), 0), **panels.look(i))
-    flow = analysis.series["flow"]
-    mean = {name: x.mean(0) for name, x in flow.items()}
+        accuracy, solutions = (curve_band(run.curve(n, arm)) for n in ("accuracy", "solutions"))
+        ax.plot(accuracy.mean, solutions.mean, **panels.look(i))
+    mean = {name: x.mean(0) for name, x in analysis.series["flow"].items()}
     wide: dict[str, Any] = {"color": "#7F7F7F", "linewidth": 5, "alpha": 0.45, "zorder": 0}
-    ax.plot(mean["accuracy"], mean["solutions"], label="exact GRPO flow, no sampling noise", **wide)
+    if mean:
+        label = "exact GRPO flow, no sampling noise"
+        ax.plot(mean["accuracy"], mean["solutions"], label=label, **wide)
     start = float(np.mean(run.curve("solutions", "grpo")[:, 0]))
     best = float(_modes(run))
     panels.reference(ax, start, "exact natural gradient")
     panels.reference(ax, best, "entropy-regularized optimum")
     ax.set_ylim(0.9, best + 0.25)
-    panels.finish(ax, "What accuracy costs", "accuracy", f"effective solutions (of {best:g})")
-    ax.legend(loc="lower left")
+    label = f"effective solutions (of {best:g})"
+    panels.finish(ax, "What accuracy costs", "accuracy", label, legend=False)
+    if mean:
+        ax.legend(loc="lower left")
 
 
 def _draw_matched(ax: Axes, run: Result, analysis: Analysis) -> None:

@@ -1,0 +1,10 @@
+from .core import Policy as Policy
+from .distributions import Categorical as Categorical
+from .distributions import TableCategorical as TableCategorical
+from .mlp import MLP as MLP
+from .recurrent import GRU as GRU
+from .registry import POLICIES as POLICIES
+from .registry import make as make
+from .registry import options as options
+from .tabular import Tabular as Tabular
+from .transformer import Transformer as Transformer

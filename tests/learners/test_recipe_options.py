@@ -1,0 +1,109 @@
+"""Every number of every named recipe acts on the update, or is listed with the reason."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from learner_cases import ONE, ZERO, learner_of, loud, start
+
+from jaxrl_lab import recipes
+from jaxrl_lab.mechanisms.core import each, name_of
+from jaxrl_lab.recipes import recipe
+
+INERT = {
+    ("group_normalized", "eps"): "1e-6 beside a standard deviation near 1 is below float32",
+    ("whiten", "eps"): "1e-8 beside a variance near 1 is below float32",
+}
+"""Numbers that are there against division by zero and do nothing else."""
+
+CHANGED = {"decay": 0.3, "discount": 0.3, "limit": 5.0, "cache": 3.0, "low": 0.01, "high": 0.02}
+"""Where another value than half of the default makes the difference."""
+
+SPECIAL = {
+    ("truncated_weight", "low"): 0.01,
+    ("clip_cov", "low"): 0.1,
+    ("clip_cov", "high"): 0.9,
+    ("clip_cov", "fraction"): 0.5,
+    ("random_drop", "fraction"): 0.5,
+    ("sequence_clip", "high"): 0.5,
+    ("sequence_clip", "low"): 0.5,
+    ("kl_cov", "fraction"): 0.5,
+    ("clip_by_global_norm", "max_norm"): 1e-3,
+    ("adam", "eps"): 1.0,
+    ("value_loss", "clip"): 1e-3,
+}
+
+
+def prepared(name):
+    """A recipe sized so that its mechanisms have something to act on: ragged, off-policy, loud."""
+    built = recipe(name)
+    if built.rollout == "stream":
+        built = recipe(built, prompts=8, steps=12, minibatches=2)
+        # A large step, so that ratios, values and gradients leave their clips.
+        return recipes.with_value(built, "optimizer.adam.learning_rate", 0.1)
+    if name == "dapo":  # the published lengths belong to other horizons than 7
+        built = recipe(built, reward=[{"overlong": {"limit": 6.0, "cache": 4.0}}])
+    return recipes.with_value(built, "optimizer.learning_rate", 4.0)
+
+
+def numbers():
+    for name in recipes.names():
+        for slot, i, mech in each(recipe(name)):
+            for f in dataclasses.fields(mech):
+                value = getattr(mech, f.name)
+                if isinstance(value, jax.Array) and (name_of(mech), f.name) not in INERT:
+                    yield pytest.param(name, slot, i, f.name, id=f"{name}-{name_of(mech)}.{f.name}")
+
+
+def update_of(built):
+    learner = learner_of("gridworld", value="value" in built.needs)
+    world, state = start(learner, built)
+    params = loud(state.params, jax.random.key(1))
+    trees = {n: loud(params, jax.random.key(2)) for n in state.trees}
+    state = replace(state, params=params, trees=trees)
+
+    @jax.jit
+    def run(built):
+        first, _ = learner.update(built, world, state, jax.random.key(5), ZERO, ONE)
+        # A second update: what Adam and clipping do with a history.
+        after, _ = learner.update(built, world, first, jax.random.key(6), ZERO, ONE)
+        return after.params
+
+    return run
+
+
+RUNS = {}
+
+
+@pytest.mark.parametrize(("name", "slot", "place", "field"), numbers())
+def test_a_number_changes_the_update(name, slot, place, field):
+    built = prepared(name)
+    if name not in RUNS:
+        run = update_of(built)
+        RUNS[name] = run, run(built)
+    run, before = RUNS[name]
+    mechs = list(getattr(built, slot))
+    mech = mechs[place]
+    default = float(getattr(mech, field))
+    value = SPECIAL.get((name_of(mech), field), CHANGED.get(field, 0.5 * default))
+    mechs[place] = replace(mech, **{field: jnp.float32(value)})
+    after = run(replace(built, **{slot: tuple(mechs)}))
+    gap = max(float(jnp.max(jnp.abs(after[k] - before[k]))) for k in before)
+    assert np.isfinite(gap)
+    assert gap > 1e-6
+
+
+def test_what_is_listed_as_inert_is_there():
+    known = {
+        (name_of(m), f.name)
+        for name in recipes.names()
+        for _, _, m in each(recipe(name))
+        for f in dataclasses.fields(m)
+    }
+    assert set(INERT) <= known
+    assert set(SPECIAL) <= known
