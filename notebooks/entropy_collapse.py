@@ -127,7 +127,7 @@ def look(env, policy, world, first, before, after):
 result = lab.train(env, policy, grpo, updates=200, seeds=SEEDS, measure=look, every=2)
 
 # %%
-note = f"{SEEDS} seeds (thin lines), their mean, and its 95 % t interval (shade)"
+note = f"{SEEDS} seeds (thin lines), their mean, and its 95 % t interval (shade, hardly wider than the line)"
 figure, axes = panels.new_figure(1, 3, "GRPO gets better, and narrower", note)
 labels = {
     "accuracy": ("Right almost always …", "accuracy (probability)"),
@@ -239,15 +239,15 @@ left, ax = axes[0]
 for i, step in enumerate((10.0, 1.0, 0.1)):
     measured, predicted = entropy_changes(step)
     dot = {"color": ("#AAAAAA", "#D55E00", "#000000")[i], "marker": "^so"[i], "s": 9}
-    left.scatter(predicted / step, measured / step, label=f"step {step:g}", alpha=0.7, **dot)
+    left.scatter(predicted / step, measured / step, label=f"η = {step:g}", alpha=0.7, **dot)
 left.axline((0, 0), slope=1, color="#444444", linewidth=1, linestyle=(0, (6, 2)))
-panels.finish(left, "Per prompt", "−Cov(log π, Δz) / step (nats)", "measured ΔH / step (nats)")
+panels.finish(left, "Per prompt", "−Cov(log π, Δz) / η (nats)", "measured ΔH / η (nats)")
 panels.dots(ax, steps, exact_error, "expected update, no noise", 0)
 panels.dots(ax, per_prompt, real_error, "sampled GRPO update", 1)
 ax.plot(steps[:7], exact_error[0].mean() * steps[:7] / steps[0], color="#999999", linewidth=5,
         alpha=0.4, zorder=0, label="slope 1: error of the next order")  # fmt: skip
 ax.set(xscale="log", yscale="log")
-panels.finish(ax, "Where first order ends", "step per prompt η (reward units)",
+panels.finish(ax, "Where first order ends", "step per prompt η (logits per unit of advantage)",
               "Σ|ΔH − predicted| / Σ|ΔH|")  # fmt: skip
 figure
 
@@ -270,8 +270,8 @@ print(f"  starting above accuracy 0.5: {(predicted[~hard] < 0).mean():.0%} of {(
 # * At the steps we actually train with it is a good approximation and not more; a few times
 #   larger, and it is worthless.
 # * **At the start the entropy of most prompts rises.** Right answers are rare there, and pushing up
-#   what is rare spreads the policy. That entropy falls from the first update on is true of
-#   policies that are already mostly right. Collapse is not in the first step.
+#   what is rare spreads the policy; where the policy is mostly right already, entropy falls. That
+#   is why the middle panel above starts out flat. Collapse is not in the first step.
 #
 # So the covariance keeps the books, but it does not say *why the right answers themselves* get
 # fewer. For that we need the whole path.
@@ -537,14 +537,15 @@ for power in powers:
     print(f"{half.mean:.0f} ± {half.high - half.mean:.0f}")
 
 # %% [markdown]
-# Two answers that were in nobody's table at the start of this page.
+# Two things to notice.
 #
-# * Even a quarter power does most of the work. Look at late training: a group whose eight rollouts
-#   are all right has no advantage under GRPO, so nothing ever repairs a lost answer. With shared
-#   rewards such a group still has unequal rewards, and GRPO divides by their standard deviation,
-#   which makes *any* power, however small, count in full there.
+# * Even a quarter power stops the collapse, and the curves turn up again. Look at late training: a
+#   group whose eight rollouts are all right has no advantage under GRPO, so nothing ever repairs a
+#   lost answer. With shared rewards such a group still has unequal rewards, and GRPO divides by
+#   their standard deviation, which makes *any* power, however small, count almost in full there.
 # * It is not free. Reward that goes to keeping answers apart is missing for telling right from
-#   wrong, and accuracy comes later and ends a little lower. The table shows what is paid.
+#   wrong, and accuracy comes later and ends a little lower. The table shows what is paid. Whether
+#   that is a good bargain depends on what the answers are for.
 
 # %% [markdown]
 # ## Limits: what this cannot say about large models

@@ -17,6 +17,9 @@ from jaxtyping import Float
 from scipy.optimize import least_squares
 from scipy.special import expit
 
+REFINED = 4
+"""Starts of the logistic fit that are refined: the best of the grid."""
+
 Values = Float[np.ndarray, "N"]
 
 
@@ -146,10 +149,12 @@ def _search(t: np.ndarray, y: np.ndarray, bounds: tuple[float, float]) -> np.nda
     width = bounds[1] - bounds[0]
     lower = np.array([bounds[0], bounds[0], 0.0, -5.0])
     upper = np.array([bounds[1], bounds[1], 200.0, 20.0])
+    grid = product((2.0, 8.0, 30.0), (0.0, 0.5, 1.5), (np.max(y), bounds[1]))
+    starts = [np.array([np.min(y), high, rate, middle]) for rate, middle, high in grid]
+    starts = [np.clip(s, lower + 1e-6 * width, upper - 1e-6 * width) for s in starts]
+    starts.sort(key=lambda s: float(np.sum((_logistic(s, t) - y) ** 2)))
     best, best_cost = lower, np.inf
-    for rate, middle, high in product((2.0, 8.0, 30.0), (0.0, 0.5, 1.5), (np.max(y), bounds[1])):
-        start = np.array([np.min(y), high, rate, middle])
-        start = np.clip(start, lower + 1e-6 * width, upper - 1e-6 * width)
+    for start in starts[:REFINED]:
         found = least_squares(
             lambda theta: _logistic(theta, t) - y,
             start,

@@ -7,7 +7,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import pytest
 from jaxrl_envs import make
 
 from jaxrl_lab import policies
@@ -19,21 +18,16 @@ ZERO, ONE = jnp.int32(0), jnp.int32(1)
 
 
 @mechanism
-class MostlyOne:
-    """A surrogate whose objective is the largest |ratio - 1| on real tokens."""
+class Ratios:
+    """A surrogate whose objective is the largest |ratio - 1| on real tokens.
+
+    It marks as clipped the tokens of which the sampler said something else than the unroll.
+    """
 
     def __call__(self, out, batch, ctx):
         away = jnp.where(batch.mask, jnp.abs(jnp.exp(out.logp - batch.logp_old) - 1.0), 0.0)
-        return jnp.broadcast_to(jnp.max(away), away.shape), {}
-
-
-@mechanism
-class SameAsSampler:
-    """A surrogate whose objective is the largest |logp_old - logp_behavior| on real tokens."""
-
-    def __call__(self, out, batch, ctx):
-        away = jnp.where(batch.mask, jnp.abs(batch.logp_old - batch.logp_behavior), 0.0)
-        return jnp.broadcast_to(jnp.max(away), away.shape), {}
+        differs = jnp.abs(batch.logp_old - batch.logp_behavior) > 1e-5
+        return jnp.broadcast_to(jnp.max(away), away.shape), {"clipped": differs}
 
 
 WORLDS = {
@@ -67,9 +61,6 @@ SMALL = {
     "gru": {"width": 8},
     "transformer": {"layers": 1, "width": 8, "heads": 2, "context": 8},
 }
-
-every_policy = pytest.mark.parametrize("policy_id", policies.POLICIES)
-every_world = pytest.mark.parametrize("world_id", WORLDS)
 
 
 def learner_of(world_id, policy_id="tabular", **options):

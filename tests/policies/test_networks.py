@@ -94,11 +94,12 @@ def test_attention_reaches_exactly_its_window():
 
 
 def test_attention_knows_order_but_not_the_date():
-    policy = Transformer(ROWS, K, layers=2, width=W, heads=2, context=4)
+    # With two layers the causal mask alone would tell the order.
+    policy = Transformer(ROWS, K, layers=1, width=W, heads=2, context=4)
     params, quiet = loud_params(policy), jnp.zeros(40, bool)
     obs = jnp.tile(random_obs(ROWS, (5,)), 8)
     logp = unroll(policy, params, obs, quiet, policy.start(()))["logp"]
-    settled = 2 * (4 - 1)
+    settled = 4 - 1
     np.testing.assert_allclose(logp[settled:-5], logp[settled + 5 :], atol=1e-5)
     swapped = obs.at[jnp.array([0, 1])].set(obs[jnp.array([1, 0])])
     other = unroll(policy, params, swapped, quiet, policy.start(()))["logp"]

@@ -11,7 +11,7 @@ from jaxrl_envs.errors import expect
 from jaxtyping import Array, Float
 
 from jaxrl_lab import measures
-from jaxrl_lab.exact import first_order_entropy_change
+from jaxrl_lab.exact import first_order_entropy_change, measured_entropy_change
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.rollouts import World, observe
 from jaxrl_lab.types import LearnerState, Tree
@@ -58,7 +58,7 @@ def measure(
     expect(one_step, "environment.id", type(env).__name__, "bandit/modes, which has exact answers")
     correct = bank.mode[:count] >= 0
     mean = measures.prompt_mean
-    change = measures.token_entropy(new) - measures.token_entropy(old)
+    change = measured_entropy_change(old, new - old)
     # Logits are known up to a constant per prompt, which the covariance does not see.
     predicted = first_order_entropy_change(old, new - old)
     return {
