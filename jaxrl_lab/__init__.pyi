@@ -9,9 +9,11 @@ from . import rollouts as rollouts
 from .experiments.population import Arm as Arm
 from .experiments.population import traces as traces
 from .experiments.pretrain import pretrain as pretrain
+from .experiments import statistics as statistics
 from .experiments.result import Result as Result
 from .experiments.run import debug as debug
 from .experiments.run import make_arm as make_arm
+from .experiments.run import run_arms as run_arms
 from .experiments.run import sweep as sweep
 from .experiments.run import train as train
 from .learners.policy_gradient import PolicyGradient as PolicyGradient

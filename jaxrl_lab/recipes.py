@@ -301,7 +301,9 @@ def equation(built: Recipe) -> str:
     surrogate = " + ".join(equations["surrogate"]) or "A·log π"
     if equations["weight"]:
         surrogate = f"({surrogate})·w"
-    inside = " − ".join([surrogate, *(f"[{r}]" for r in equations["regularizer"])])
+    # A penalty that begins with a minus is a bonus: print it as one.
+    penalties = [f" + {r[1:]}" if r[0] == "−" else f" − {r}" for r in equations["regularizer"]]
+    inside = surrogate + "".join(penalties)
     aggregate = equations["aggregate"][0] if equations["aggregate"] else "mean_responses Σ_tokens"
     step = equations["optimizer"] or [equation_of(canonical(SGD(learning_rate=1.0)))]
     if built.rollout == "stream":

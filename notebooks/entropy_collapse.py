@@ -127,7 +127,7 @@ def look(env, policy, world, first, before, after):
 result = lab.train(env, policy, grpo, updates=200, seeds=SEEDS, measure=look, every=2)
 
 # %%
-note = f"{SEEDS} seeds (thin lines), their mean, and its 95 % t interval (shade, hardly wider than the line)"
+note = f"{SEEDS} seeds (thin lines), their mean, and its 95 % t interval (shade)"
 figure, axes = panels.new_figure(1, 3, "GRPO gets better, and narrower", note)
 labels = {
     "accuracy": ("Right almost always …", "accuracy (probability)"),
@@ -136,7 +136,7 @@ labels = {
 }
 for ax, (name, (title, label)) in zip(axes[0], labels.items(), strict=True):
     curves = result.curve(name, "grpo")
-    ax.plot(result.update, curves.T, color="#BBBBBB", linewidth=0.5)
+    ax.plot(result.update, curves.T, color="#C8C8C8", linewidth=0.5, zorder=0)
     panels.band(ax, result.update, curves, "GRPO", 0)
     panels.finish(ax, title, "updates (batches)", label, legend=False)
 axes[0, 2].set_ylim(0.9, RIGHT + 0.1)

@@ -71,6 +71,7 @@ def run(notebook: Any, stem: Path, limit: float | None) -> float:
             kernel_name="python3",
             timeout_func=remaining,
             record_timing=False,
+            coalesce_streams=True,
             resources={"metadata": {"path": str(cwd)}},
             extra_arguments=["--log-level=50"],
         )

@@ -254,6 +254,7 @@ def flow_invariants(
     differences stay while all e^(−z) shrink, an initial lead among equally good arms grows: the
     flow ends on the one that started highest.
     """
+    reward = jnp.broadcast_to(reward, logits.shape)
     best = jnp.argmax(reward, axis=-1, keepdims=True)
     top = jnp.take_along_axis(reward, best, axis=-1)
     gap = jnp.exp(-logits) - jnp.exp(-jnp.take_along_axis(logits, best, axis=-1))

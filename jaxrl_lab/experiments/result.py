@@ -51,8 +51,10 @@ class Result:
         Raises:
             BadInput: unknown variable or arm.
         """
-        if name not in self.dataset:
-            raise BadInput("variable", name, "a variable of the result", map(str, self.dataset))
+        if name not in self.dataset.data_vars:
+            raise BadInput(
+                "variable", name, "a variable of the result", map(str, self.dataset.data_vars)
+            )
         names = [str(a) for a in self.dataset["arm"].values]
         if arm not in names:
             raise BadInput("arm", arm, "an arm of the result", names)

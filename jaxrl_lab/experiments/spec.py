@@ -77,7 +77,8 @@ class Experiment:
                 built[name] = build_arm(self.settings, own)
                 built[name].check()
             except BadInput as error:
-                mine = any(f"{error.key}.".startswith(f"{path}.") for path in own)
+                nested = (path for path in own if path not in ROOTS)
+                mine = error.key in own or any(error.key.startswith(f"{p}.") for p in nested)
                 where = f"arms.{name}." if mine else ""
                 raise BadInput(
                     where + error.key, error.value, error.expected, error.names, error.name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from io import BytesIO
 from typing import Any
 
 import matplotlib as mpl
@@ -51,9 +52,19 @@ STYLE: Any = {
 }
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows without a plotting backend."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        with styled():
+            self.savefig(buffer, format="png", dpi=STYLE["figure.dpi"])
+        return buffer.getvalue()
+
+
 def new_figure(rows: int, columns: int, title: str, note: str) -> tuple[Figure, np.ndarray]:
     """A figure with a title and a note line (seeds, intervals) below it."""
-    figure = Figure(figsize=(4.1 * columns, 3.2 * rows + 0.6), layout="constrained")
+    figure = ShownFigure(figsize=(4.1 * columns, 3.2 * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#444444")

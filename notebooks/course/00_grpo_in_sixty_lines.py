@@ -123,9 +123,10 @@ for right in (1, 4, 7, 8):
 # The **clip** takes away the incentive to move it further than 20 percent, and the minimum
 # makes sure that clipping can only make the objective smaller:
 #
-# $$J = \operatorname*{mean}_{\text{tokens}}\ \min\!\big(\rho A,\ \mathrm{clip}(\rho, 1-0.2, 1+0.2)\,A\big).$$
+# $$J = \mathop{\mathrm{mean}}_{\text{tokens}}\
+# \min\big(\rho A,\ \mathrm{clip}(\rho,\ 1-0.2,\ 1+0.2)\,A\big).$$
 #
-# Here a rollout is a single token, so the mean over tokens is the mean over all $B\cdot G$ rollouts.
+# Here a rollout is a single token, so the mean over tokens is the mean over all rollouts.
 
 
 # %% tags=["algorithm"]
@@ -143,8 +144,8 @@ def objective(logits, actions, advantage, logp_old, clip=0.2):
 
 # %% [markdown]
 # At the first step $\rho = 1$, the clip is inactive, and
-# $\nabla \rho = \rho\,\nabla\log\pi = \nabla\log\pi$: the gradient of this whole construction is the
-# plain policy gradient $\mathrm{mean}(A\,\nabla\log\pi)$. Let us not believe that but look:
+# $\nabla \rho = \rho\,\nabla\log\pi = \nabla\log\pi$: the gradient of this whole construction is
+# the plain policy gradient $\mathrm{mean}(A\,\nabla\log\pi)$. Let us not believe that but look:
 
 # %%
 logits = jax.random.normal(jax.random.key(2), (PROMPTS, ARMS))
@@ -218,7 +219,7 @@ for ax, curves, title, label in (
     (axes[0, 0], accuracy.mean(-1), "It learns", "accuracy (probability)"),
     (axes[0, 1], informative.mean(-1), "… until groups agree", "informative groups (share)"),
 ):
-    ax.plot(curves.T, color="#BBBBBB", linewidth=0.5)
+    ax.plot(curves.T, color="#C8C8C8", linewidth=0.5, zorder=0)
     panels.band(ax, np.arange(curves.shape[1]), curves, "sixty lines", 0)
     ax.set_ylim(0, 1.02)
     panels.finish(ax, title, "updates (batches)", label, legend=False)
@@ -229,6 +230,21 @@ figure
 # reward, $1 - p^G - (1-p)^G$, averaged over prompts. It is all GRPO can learn from. Early on
 # groups are lost because some prompts are too hard, late because they are too easy, and in
 # between nearly everything counts.
+#
+# One thin line stays behind in the left panel. What happened to that seed?
+
+# %%
+worst = accuracy[:, -1].mean(-1).argmin()
+lost = accuracy[worst, -1].argmin()
+print(f"seed {worst}: accuracy {accuracy[worst, -1].mean():.3f}; the other prompts are at "
+      f"{np.delete(accuracy[worst, -1], lost).min():.2f} or above")  # fmt: skip
+print(f"prompt {lost}: {accuracy[worst, 0, lost]:.4f} at the start, ", end="")
+print(f"{accuracy[worst, -1, lost]:.4f} at the end, ", end="")
+print(f"informative at the start with probability {informative[worst, 0, lost]:.3f}")
+
+# %% [markdown]
+# A prompt on which the policy is hardly ever right gives GRPO nothing to reinforce: eight zeros
+# have no winner. Keep this in mind when an average looks good.
 
 # %% [markdown]
 # ## The lab does the same
@@ -270,21 +286,22 @@ with jax.disable_jit():
     after, _ = learner.update(grpo, world, before, key, jnp.int32(0), jnp.int32(1), tape)
 batch = tape[0]["output"]  # what left the advantage slot
 
-ours = update(before.params["logits"], batch.action[..., 0], batch.reward[..., 0])
+logits, actions = before.params["logits"], batch.action[..., 0]
+ours = update(logits, actions, batch.reward[..., 0])
 theirs = after.params["logits"]
-advantage = advantages(batch.reward[..., 0])
-uniform = jax.random.uniform(jax.random.key(4), (PROMPTS, ROLLOUTS))
-dist = lab.policies.Categorical.from_logits(before.params["logits"][:, None, :])
-drawn = sample(before.params["logits"], uniform) == dist.sample(uniform)
+advantage = advantages(batch.reward[..., 0])[..., None]
+u = jax.random.uniform(jax.random.key(4), (PROMPTS, ROLLOUTS))
+dist = lab.policies.Categorical.from_logits(logits[:, None, :])
 
-print(f"same actions for the same uniform numbers   {bool(drawn.all())}")
-print(
-    f"advantages, largest difference              {jnp.abs(advantage - batch.advantage[..., 0]).max():.0e}"
-)
-print(f"logits after four inner steps, difference   {jnp.abs(ours - theirs).max():.0e}")
-print(
-    f"  … while the update moved them by up to    {jnp.abs(theirs - before.params['logits']).max():.2f}"
-)
+
+def gap(a, b):
+    return float(jnp.abs(a - b).max())
+
+
+print(f"same actions for the same u:       {bool((sample(logits, u) == dist.sample(u)).all())}")
+print(f"advantages, largest difference:    {gap(advantage, batch.advantage):.1e}")
+print(f"new logits, largest difference:    {gap(ours, theirs):.1e}")
+print(f"what the update itself changed:    {gap(theirs, logits):.2f}")
 
 # %% [markdown]
 # The same to the last digits of single precision. Whole runs draw different random numbers here and
@@ -299,7 +316,7 @@ def exact_accuracy(env, policy, world, first, before, after):
 
 result = lab.train(env, policy, grpo, updates=150, seeds=SEEDS, measure=exact_accuracy)
 
-note = f"{SEEDS} seeds each, with different random numbers; shades are 95 % t intervals over seeds"
+note = f"{SEEDS} seeds each, own random numbers; shades: 95 % t intervals"
 figure, axes = panels.new_figure(1, 1, "One algorithm, written twice", note)
 ax = axes[0, 0]
 panels.band(ax, np.arange(150), accuracy.mean(-1), "sixty lines", 0)
@@ -336,8 +353,9 @@ figure
 # assert enough == 14
 # ```
 #
-# Fourteen rollouts. Two thirds of the work on such a prompt is thrown away, which is why some
-# methods (DAPO's dynamic sampling) draw again until a group is mixed. In the lab: the recipe `dapo`.
+# Fourteen rollouts. With eight, two thirds of the work on such a prompt is thrown away, which is
+# why some methods (DAPO's dynamic sampling) draw again until a group is mixed. In the lab that is
+# the recipe `dapo`.
 #
 # </details>
 #
@@ -373,9 +391,10 @@ figure
 #
 # <details><summary>Solution</summary>
 #
-# It is $\sqrt{\hat p(1-\hat p)}$ (times $\sqrt{G/(G-1)}$), which is at most about one half. Dividing
-# by it at least doubles the advantages, and does more the more one-sided the group is: GRPO gives
-# extra weight to prompts that are nearly always wrong *and* to prompts that are nearly always right.
+# It is $\sqrt{\hat p(1-\hat p)}$ (times $\sqrt{G/(G-1)}$), about one half at most. Dividing by it
+# nearly doubles the advantages of an even group and multiplies those of a one-sided one by more:
+# GRPO gives extra weight to prompts that are nearly always wrong *and* to those that are nearly
+# always right. Without it, both kinds move less compared with the rest.
 #
 # ```python
 # def centered(rewards):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from experiment_cases import GROUP, PROMPTS, BreakAt, arm, experiment, member
-from experiment_cases import no_cache as no_cache
+from experiment_cases import light as light
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,17 +64,19 @@ def test_schedules_share_a_program_and_every_structure_has_its_own() -> None:
     falling = [{"linear": {"start": s, "end": 0.0}} for s in (1.0, 2.0)]
     rates: list[Any] = [0.5, 1.0, *falling]
     assert traced(lambda: lab.sweep(experiment(), {"recipe.optimizer.learning_rate": rates})) == 2
-    names = {n: {"recipe": n} for n in ("grpo", "clip_higher", "rloo", "dr_grpo")}
-    assert traced(lambda: lab.sweep(experiment(names), {"recipe.epochs": [1, 2]})) == 6
+    names = {n: {"recipe": n} for n in ("grpo", "rloo", "clip_higher")}
+    assert traced(lambda: lab.sweep(experiment(names), {"recipe.group": [3]})) == 2
     arms = experiment(names).build()
-    assert [p.names for p in group_arms(arms)] == [("grpo", "clip_higher"), ("rloo",), ("dr_grpo",)]
+    assert [p.names for p in group_arms(arms)] == [("grpo", "clip_higher"), ("rloo",)]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_population_is_its_members_trained_alone(optimizer: str) -> None:
-    rates = [0.5, 3.0]
-    slots = [[{optimizer: {"learning_rate": rate}}] for rate in rates]
-    steps = 4 if optimizer == "sgd" else 1  # rounding grows where Adam divides by it
+    rates = [0.3, 1.0]
+    # Gradients of actions nobody drew are rounding, which Adam would blow up without this eps.
+    more = {"eps": 1e-3} if optimizer == "adam" else {}
+    slots = [[{optimizer: {"learning_rate": rate} | more}] for rate in rates]
+    steps = 4 if optimizer == "sgd" else 1
     result = lab.sweep(
         experiment(), {"recipe.optimizer": slots}, updates=steps, seeds=[3, 11], every=steps
     )
@@ -90,7 +92,7 @@ def test_a_population_is_its_members_trained_alone(optimizer: str) -> None:
                 now = jax.random.fold_in(key, t)
                 state, _ = update(recipe, world, state, now, jnp.int32(t), jnp.int32(steps))
             together = member(result.params[name], i)["logits"]
-            np.testing.assert_allclose(together, state.params["logits"], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(together, state.params["logits"], rtol=1e-6, atol=1e-6)
 
 
 def test_the_same_seeds_give_the_same_bits_and_others_do_not() -> None:
@@ -104,18 +106,16 @@ def test_the_same_seeds_give_the_same_bits_and_others_do_not() -> None:
 
 
 def test_arms_with_the_same_seed_share_their_start_and_their_luck() -> None:
-    names = {n: {"recipe": n} for n in ("grpo", "rloo", "entropy_bonus")}
+    names = {n: {"recipe": n} for n in ("grpo", "rloo")}
     result = lab.sweep(experiment(names), {"recipe.optimizer.learning_rate": [0.5, 2.0]})
-    first = {a: lab.debug(result, arm=a, seed=1, update=0) for a in result.arms}
-    batches = [
-        next(e["input"] for e in tape if e["slot"] == "advantage") for tape in first.values()
-    ]
-    assert len(batches) == 6
-    for batch in batches:
-        np.testing.assert_array_equal(batch.action, batches[0].action)
-        np.testing.assert_array_equal(batch.logp_old, batches[0].logp_old)
-    other = lab.debug(result, arm=next(iter(result.arms)), seed=0, update=0)
-    assert not np.array_equal(other[0]["input"].action, batches[0].action)
+    arms = list(result.arms)
+    one, same, other = (
+        lab.debug(result, arm=arms[i], seed=seed, update=0)[0]["input"]
+        for i, seed in ((0, 1), (3, 1), (0, 0))
+    )
+    np.testing.assert_array_equal(one.action, same.action)
+    np.testing.assert_array_equal(one.logp_old, same.logp_old)
+    assert not np.array_equal(one.action, other.action)
     returns = result.dataset["return"].values[:, :, 1]
     assert np.ptp(returns, axis=0).max() == 0
     assert np.ptp(result.dataset["return"].values[:, :, 2]) > 0

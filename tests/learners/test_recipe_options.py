@@ -80,7 +80,7 @@ def update_of(built):
 RUNS = {}
 
 
-@pytest.mark.parametrize(("name", "slot", "place", "field"), numbers())
+@pytest.mark.parametrize(("name", "slot", "place", "field"), list(numbers()))
 def test_a_number_changes_the_update(name, slot, place, field):
     built = prepared(name)
     if name not in RUNS:

@@ -45,8 +45,7 @@ def test_the_algorithm_needs_nothing_but_jax() -> None:
     assert {name.partition(".")[0] for name in imports} == {"jax"}
 
 
-@pytest.mark.parametrize("epochs", [1, 4, 12])
-@pytest.mark.parametrize("rate", [1.6, 40.0])
+@pytest.mark.parametrize(("epochs", "rate"), [(4, 1.6), (7, 40.0)])
 def test_updates_equal_the_recipe(epochs: int, rate: float) -> None:
     """Same parameters, same prompts, same random numbers: same parameters afterwards."""
     plain = lesson()
@@ -58,6 +57,8 @@ def test_updates_equal_the_recipe(epochs: int, rate: float) -> None:
     world = learner.world(env.default_params)
     state = learner.init(recipe, world, jax.random.key(0))
     plan = Plan(jnp.arange(b, dtype=jnp.int32), jnp.ones((b, g), bool), jnp.zeros((b, g), jnp.int8))
+    step = jax.jit(learner.update)
+    plain_update = jax.jit(plain["update"], static_argnames="epochs")
     for t in range(3):
         key = jax.random.fold_in(jax.random.key(0), t)
         # The learner's first (and here only) round of collection.
@@ -68,12 +69,12 @@ def test_updates_equal_the_recipe(epochs: int, rate: float) -> None:
         u = jax.random.uniform(jax.random.fold_in(named(rollout, "act"), 0), (b, g))
         np.testing.assert_array_equal(plain["sample"](logits, u), actions)
 
-        ours = plain["update"](logits, actions, batch.returns, step=rate, epochs=epochs)
-        state, fit = learner.update(recipe, world, state, key, jnp.int32(t), jnp.int32(3))
+        ours = plain_update(logits, actions, batch.returns, step=rate, epochs=epochs)
+        state, fit = step(recipe, world, state, key, jnp.int32(t), jnp.int32(3))
         moved = float(jnp.abs(state.params["logits"] - logits).max())
         assert moved > 0.01
         np.testing.assert_allclose(ours, state.params["logits"], rtol=1e-6, atol=1e-6)
-    if rate > 1.6 and epochs > 1:
+    if rate > 1.6:
         assert float(fit["clipped"]) > 0  # the clip took part in the comparison
 
 

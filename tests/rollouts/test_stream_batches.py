@@ -17,7 +17,7 @@ GRID = make("gridworld/two_goals", size=3, levels=4, horizon=5)
 POLICY = policies.make("tabular", GRID, scale=1.0, value=True)
 WORLD = make_world(GRID, GRID.default_params)
 PARAMS = POLICY.init(jax.random.key(0)) | {"value": jnp.arange(POLICY.rows, dtype=jnp.float32)}
-N, T = 6, 40
+N, T = 24, 40
 
 
 @partial(jax.jit, static_argnames=("steps",))
