@@ -6,10 +6,10 @@ from . import plots as plots
 from . import policies as policies
 from . import recipes as recipes
 from . import rollouts as rollouts
+from .experiments import statistics as statistics
 from .experiments.population import Arm as Arm
 from .experiments.population import traces as traces
 from .experiments.pretrain import pretrain as pretrain
-from .experiments import statistics as statistics
 from .experiments.result import Result as Result
 from .experiments.run import debug as debug
 from .experiments.run import make_arm as make_arm

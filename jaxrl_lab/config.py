@@ -44,6 +44,13 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """The safe dumper, without the anchors that the loader refuses."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def folder() -> Path:
     """Where the package's configuration files are: installed beside it, or in its repository."""
     package = Path(__file__).parent
@@ -97,4 +104,5 @@ def parse_value(text: str) -> Any:
 
 def dump_yaml(data: Any) -> str:
     """YAML in the order given, short lists on one line."""
-    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    form = {"sort_keys": False, "default_flow_style": None, "allow_unicode": True}
+    return str(yaml.dump(data, Dumper=_Dumper, **form))

@@ -151,9 +151,12 @@ def compile_program(
 def run_program(
     compiled: Compiled,
     seeds: Sequence[int],
-    on_chunk: Callable[[int], None] = lambda updates_done: None,
+    on_chunk: Callable[[int], None] = lambda updates: None,
 ) -> tuple[LearnerState, dict[str, np.ndarray]]:
     """Train every arm and seed of a program.
+
+    Args:
+        on_chunk: called after each chunk with the updates it did; what it raises ends the run.
 
     Returns:
         Final states with leading axes ``[arms, seeds]``, and curves ``[arms, seeds, points]``:
@@ -170,7 +173,7 @@ def run_program(
             recipes, worlds, states, first, keys, jnp.int32(start), total
         )
         points.append(jax.device_get(point))  # waits for the chunk, so progress is real
-        on_chunk(start + compiled.length)
+        on_chunk(compiled.length)
     return states, _curves(points)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import jax
@@ -24,6 +27,7 @@ from jaxrl_lab.experiments.population import (
     Arm,
     Compiled,
     Measure,
+    Program,
     compile_program,
     group_arms,
     run_program,
@@ -43,64 +47,107 @@ def no_measure(
     return {}
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A checked run whose programs are being compiled in the background, in order.
+class Running:
+    """A checked run whose programs are compiled and executed by background threads.
 
-    One thread compiles ahead while the programs before run: XLA compiles outside the
-    interpreter lock, and half of a short run is compile time.
+    Small programs use one core each and compile on one core, and XLA does both outside the
+    interpreter lock: as many threads as cores halve a short run on two of them. Results do not
+    depend on it, since programs share nothing.
     """
 
-    arms: dict[str, Arm]
-    updates: int
-    seeds: tuple[int, ...]
-    measure: Measure
-    every: int
-    describe: dict[str, tuple[str, str]]
-    programs: list[Future[Compiled]]
+    def __init__(
+        self,
+        arms: dict[str, Arm],
+        updates: int,
+        seeds: tuple[int, ...],
+        measure: Measure,
+        every: int,
+        describe: dict[str, tuple[str, str]],
+    ) -> None:
+        self.arms, self.updates, self.seeds = arms, updates, seeds
+        self.measure, self.every, self.describe = measure, every, describe
+        self._stop, self._lock, self._done = threading.Event(), threading.Lock(), 0
+        self._jobs = [_workers().submit(self._train, program) for program in group_arms(arms)]
 
-    def run(self, progress: Progress | None = None) -> Result:
-        """Train every arm on every seed, program after program."""
+    def result(self, progress: Progress | None = None) -> Result:
+        """Wait for all programs, showing progress; an interrupt ends them at their next chunk."""
         progress = progress or Progress(quiet=True)
+        progress.start(self.updates * len(self.arms) * len(self.seeds))
         try:
-            return self._run(progress)
+            waiting: set[Future[Trained]] = set(self._jobs)
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_EXCEPTION)
+                progress.show(self._done)
+                for job in done:
+                    job.result()  # raises what the thread raised, at once
         except BaseException:
-            for program in self.programs:
-                program.cancel()
+            self.stop()
             raise
         finally:
             progress.finish()
+        return self._assemble([job.result() for job in self._jobs])
 
-    def _run(self, progress: Progress) -> Result:
+    def stop(self) -> None:
+        """Give the run up: programs that wait never start, the others end at their next chunk."""
+        self._stop.set()
+        for job in self._jobs:
+            job.cancel()
+
+    def _train(self, program: Program) -> Trained:
+        def on_chunk(updates: int) -> None:
+            if self._stop.is_set():
+                raise InterruptedError
+            with self._lock:
+                self._done += updates * program.size * len(self.seeds)
+
+        on_chunk(0)
+        compiled = compile_program(program, self.seeds, self.updates, self.every, self.measure)
+        begin = time.perf_counter()
+        state, curves = run_program(compiled, self.seeds, on_chunk)
+        return Trained(compiled, state, curves, time.perf_counter() - begin)
+
+    def _assemble(self, trained: Sequence[Trained]) -> Result:
         curves: dict[str, dict[str, np.ndarray]] = {}
         stopped: dict[str, np.ndarray] = {}
         params: dict[str, Tree] = {}
-        seconds: dict[str, dict[str, float]] = {}
-        progress.start(self.updates, len(self.arms) * len(self.seeds))
-        for future in self.programs:
-            compiled = future.result()
-            names = compiled.program.names
-            begin = time.perf_counter()
-            progress.program(names, len(names) * len(self.seeds))
-            state, by_name = run_program(compiled, self.seeds, progress.chunk)
-            for i, name in enumerate(names):
-                curves[name] = {k: v[i] for k, v in by_name.items()}
-                stopped[name] = np.asarray(state.stopped[i])
-                params[name] = jax.tree.map(lambda x, i=i: x[i], state.params)
-            seconds[", ".join(names)] = {
-                "trace": compiled.trace_seconds,
-                "compile": compiled.compile_seconds,
-                "run": time.perf_counter() - begin,
-            }
+        for one in trained:
+            for i, name in enumerate(one.compiled.program.names):
+                curves[name] = {k: v[i] for k, v in one.curves.items()}
+                stopped[name] = np.asarray(one.state.stopped[i])
+                params[name] = jax.tree.map(lambda x, i=i: x[i], one.state.params)
         ordered = {name: curves[name] for name in self.arms}
         dataset = assemble(ordered, stopped, self.seeds, self.every, self.describe)
+        seconds = {", ".join(one.compiled.program.names): one.times for one in trained}
         return Result(dataset, self.arms, self.updates, self.seeds, self.measure, params, seconds)
 
 
-_compiler = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jaxrl-lab-compile")
+@dataclass(frozen=True)
+class Trained:
+    """One program after its run."""
+
+    compiled: Compiled
+    state: LearnerState
+    curves: dict[str, np.ndarray]
+    run_seconds: float
+
+    @property
+    def times(self) -> dict[str, float]:
+        made = self.compiled
+        return {
+            "trace": made.trace_seconds,
+            "compile": made.compile_seconds,
+            "run": self.run_seconds,
+        }
 
 
-def prepare_arms(
+@cache
+def _workers() -> ThreadPoolExecutor:
+    """Threads that compile and run programs: one per core; two where one accelerator runs them."""
+    many = os.cpu_count() or 1 if jax.default_backend() == "cpu" else 2
+    return ThreadPoolExecutor(max_workers=many, thread_name_prefix="jaxrl-lab")
+
+
+def start_arms(
     arms: Mapping[str, Arm],
     *,
     updates: int,
@@ -108,8 +155,8 @@ def prepare_arms(
     measure: Measure = no_measure,
     every: int = 1,
     describe: Mapping[str, tuple[str, str]] | None = None,
-) -> Prepared:
-    """Check a run and start compiling its programs, one per structure among the arms.
+) -> Running:
+    """Check a run and start it, one compiled program per structure among the arms.
 
     Args:
         describe: unit and description of the measures, for the dataset.
@@ -126,11 +173,7 @@ def prepare_arms(
             raise BadInput("seeds", seed, "numbers from 0 to 2^32 - 1")
     expect(updates >= 1, "updates", updates, "at least 1 update")
     expect(every >= 1 and updates % every == 0, "measure_every", every, f"a divisor of {updates}")
-    programs = [
-        _compiler.submit(compile_program, program, seeds, updates, every, measure)
-        for program in group_arms(arms)
-    ]
-    return Prepared(dict(arms), updates, seeds, measure, every, dict(describe or {}), programs)
+    return Running(dict(arms), updates, seeds, measure, every, dict(describe or {}))
 
 
 def run_arms(
@@ -143,11 +186,11 @@ def run_arms(
     describe: Mapping[str, tuple[str, str]] | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Train every arm on every seed: :func:`prepare_arms`, then run."""
-    prepared = prepare_arms(
+    """Train every arm on every seed: :func:`start_arms`, then wait."""
+    running = start_arms(
         arms, updates=updates, seeds=seeds, measure=measure, every=every, describe=describe
     )
-    return prepared.run(progress)
+    return running.result(progress)
 
 
 def train(

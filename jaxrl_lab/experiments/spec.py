@@ -105,7 +105,8 @@ class Experiment:
             return replace(self, arms=self.arms | {name: self.arms[name] | own})
         if head not in ROOTS:
             raise unknown_key(path, value, [*SIZES, *ROOTS, "arms"])
-        return replace(self, settings=self.settings | _flatten(path, value))
+        new = _flatten(path, value)
+        return replace(self, settings=_without_options_of_another(self.settings, new) | new)
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain data that :func:`parse_experiment` reads back without loss."""
@@ -169,9 +170,7 @@ def build_arm(common: Settings, own: Settings) -> Arm:
         _known_root(path, value)
         if path in ("environment", "policy"):
             raise BadInput(path, value, "a mapping with an id, such as {id: …}")
-    for root in ("environment", "policy"):
-        if own.get(f"{root}.id", common.get(f"{root}.id")) != common.get(f"{root}.id"):
-            common = {k: v for k, v in common.items() if not k.startswith(f"{root}.")}
+    common = _without_options_of_another(common, own)
     settings = common | own
     env, env_params = build_environment(_below("environment", settings))
     policy, base = _build_policy(_below("policy", settings), env, env_params)
@@ -180,6 +179,13 @@ def build_arm(common: Settings, own: Settings) -> Arm:
     for path, value in [*_below("recipe", common).items(), *_below("recipe", own).items()]:
         start = recipes.with_value(start, path, value)
     return Arm(env, env_params, policy, start, base)
+
+
+def _without_options_of_another(common: Settings, own: Settings) -> Settings:
+    for root in ("environment", "policy"):
+        if own.get(f"{root}.id", common.get(f"{root}.id")) != common.get(f"{root}.id"):
+            common = {k: v for k, v in common.items() if not k.startswith(f"{root}.")}
+    return common
 
 
 def build_environment(settings: Settings) -> tuple[Environment, Tree]:

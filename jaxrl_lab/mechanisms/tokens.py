@@ -44,7 +44,7 @@ def top_k_mask(
         return jnp.sum(candidate & (flat >= threshold), dtype=jnp.int32)
 
     def set_bit(i: Array, threshold: Array) -> Array:
-        trial = threshold | (jnp.uint32(1) << (jnp.uint32(31) - i.astype(jnp.uint32)))
+        trial = threshold | (jnp.uint32(1) << (jnp.uint32(31) - jnp.uint32(i)))
         return jnp.where(count_at_least(trial) >= k, trial, threshold)
 
     # The largest threshold that at least k candidates reach is the k-th largest score.

@@ -18,7 +18,7 @@ from jaxrl_lab.experiments.claims import Claim, Verdict, claims_hash, decide
 from jaxrl_lab.experiments.population import Arm, Measure
 from jaxrl_lab.experiments.progress import Progress
 from jaxrl_lab.experiments.result import Result
-from jaxrl_lab.experiments.run import prepare_arms
+from jaxrl_lab.experiments.run import start_arms
 from jaxrl_lab.experiments.spec import Study
 from jaxrl_lab.plots import panels
 
@@ -57,7 +57,7 @@ class Phenomenon:
     figure: Callable[[Runs, Analysis, Sequence[Verdict]], Figure]
 
     def measuring(self, experiment: str) -> dict[str, Any]:
-        """The measure of an experiment, as :func:`prepare_arms` takes it."""
+        """The measure of an experiment, as :func:`start_arms` takes it."""
         measure, describe = self.measures[experiment]
         return {"measure": measure, "describe": describe}
 
@@ -162,13 +162,19 @@ def names() -> tuple[str, ...]:
 def run_study(phenomenon: Phenomenon, study: Study, quiet: bool = True) -> Report:
     """Run every experiment of a study and decide its claims."""
     begin = time.perf_counter()
-    prepared = {
-        name: prepare_arms(arms, **study.experiments[name].sizes, **phenomenon.measuring(name))
+    running = {
+        name: start_arms(arms, **study.experiments[name].sizes, **phenomenon.measuring(name))
         for name, arms in build_study(phenomenon, study).items()
     }
-    runs = {
-        name: one.run(Progress(quiet, f"{study.name}/{name}")) for name, one in prepared.items()
-    }
+    try:
+        runs = {
+            name: one.result(Progress(quiet, f"{study.name}/{name}"))
+            for name, one in running.items()
+        }
+    except BaseException:
+        for one in running.values():
+            one.stop()
+        raise
     report = conclude(phenomenon, study, runs)
     return replace(report, seconds=time.perf_counter() - begin)
 

@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_freezes_the_member():
     @mechanism
     class Explodes:
         def __call__(self, out, batch, aux, ctx):
-            return jnp.where(ctx.update == 2, jnp.nan, 0.0) * out.logp
+            return jnp.where(ctx.update >= 2, jnp.nan, 0.0) * out.logp
 
     learner = learner_of("bandit")
     built = recipe("grpo", group=4, regularizer=Explodes())
@@ -239,7 +239,7 @@ def test_a_schedule_in_a_recipe_acts():
             built, world, state, jax.random.key(0), jnp.int32(t), jnp.int32(3)
         )
         moved.append(np.asarray(after.params["logits"] - state.params["logits"]))
-    np.testing.assert_allclose(moved[1], 0.5 * moved[0], atol=1e-7)
+    np.testing.assert_allclose(moved[1], 0.5 * moved[0], atol=1e-6)
     assert np.any(moved[0])
     assert not np.any(moved[2])
 

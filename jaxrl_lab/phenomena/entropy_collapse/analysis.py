@@ -171,8 +171,8 @@ def exact_flow(run: Result, arm: str) -> dict[str, np.ndarray]:
         levels = jax.vmap(env.make_level, in_axes=(None, 0))(
             chosen.env_params, jnp.arange(count, dtype=jnp.int32)
         )
-        correct = levels.mode >= 0
         start = jax.vmap(lambda key: begin(key)["logits"][:count])(keys)
+        correct = jnp.broadcast_to(levels.mode >= 0, start.shape)
 
         def inner(_: int, z: Array) -> Array:
             pi = jax.nn.softmax(z)
@@ -182,10 +182,9 @@ def exact_flow(run: Result, arm: str) -> dict[str, np.ndarray]:
 
         def update(z: Array, _: None) -> tuple[Array, dict[str, Array]]:
             logp = jax.nn.log_softmax(z)
-            many = jnp.broadcast_to(correct, logp.shape)
             seen = {
-                "accuracy": measures.prompt_mean(measures.accuracy(logp, many)),
-                "solutions": measures.prompt_mean(measures.effective_solutions(logp, many)),
+                "accuracy": measures.prompt_mean(measures.accuracy(logp, correct)),
+                "solutions": measures.prompt_mean(measures.effective_solutions(logp, correct)),
             }
             return jax.lax.fori_loop(0, epochs, inner, z), seen
 

@@ -50,12 +50,12 @@ def measure(
     after: LearnerState,
 ) -> dict[str, Any]:
     """Everything exact that a one-step world allows, means over the train prompts."""
+    bank: Any = world.bank
+    one_step = env.horizon == 1 and hasattr(bank, "mode")
+    expect(one_step, "environment.id", type(env).__name__, "bandit/modes, which has exact answers")
     count = len(env.level_ids("train"))
     look = partial(log_policy, env, policy, world, count=count)
     start, old, new = look(params=first), look(params=before.params), look(params=after.params)
-    bank: Any = world.bank
-    one_step = hasattr(bank, "mode")
-    expect(one_step, "environment.id", type(env).__name__, "bandit/modes, which has exact answers")
     correct = bank.mode[:count] >= 0
     mean = measures.prompt_mean
     change = measured_entropy_change(old, new - old)
