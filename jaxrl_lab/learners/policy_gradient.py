@@ -240,6 +240,8 @@ class PolicyGradient:
             with jax.numpy_dtype_promotion("standard"):
                 change, opt = tx.update(grads, opt, params)
                 params = optax.apply_updates(params, change)
+            for mech in recipe.optimizer[-1:]:  # the chain acts as one
+                _write(tape, "optimizer", mech, grads, change)
             scalars = {
                 "objective": -loss,
                 "clipped": masked_mean(trace["clipped"].astype(jnp.float32), part.mask),

@@ -47,9 +47,7 @@ def test_every_slot_is_on_the_tape(result: lab.Result, tape: list[dict[str, Any]
     steps = EPOCHS * 2
     seen = Counter((entry["slot"], entry["mechanism"]) for entry in tape)
     for slot, _, mech in each(own.recipe):
-        if slot == "optimizer":
-            continue  # its effect is the parameters
-        inner = slot in ("surrogate", "weight", "regularizer", "aggregate")
+        inner = slot in ("surrogate", "weight", "regularizer", "aggregate", "optimizer")
         many = seen[slot, name_of(mech)]
         assert many == steps if inner else many >= 1, slot
     for entry in tape:
