@@ -7,6 +7,7 @@ gets one line on stderr and exit code 2.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -153,7 +154,9 @@ def main() -> None:
         _fail(error.format_message())
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; nothing was written", err=True)
-        sys.exit(130)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)  # threads that train would otherwise finish their chunk first
     sys.exit(code if isinstance(code, int) else 0)
 
 

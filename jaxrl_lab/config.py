@@ -104,5 +104,7 @@ def parse_value(text: str) -> Any:
 
 def dump_yaml(data: Any) -> str:
     """YAML in the order given, short lists on one line."""
-    form = {"sort_keys": False, "default_flow_style": None, "allow_unicode": True}
-    return str(yaml.dump(data, Dumper=_Dumper, **form))
+    text: str = yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True
+    )
+    return text

@@ -116,7 +116,7 @@ for package in (lab, jaxrl_envs):
 print(jaxrl_envs.make("gridworld/two_goals").horizon)
 try:
     jaxrl_envs.make("gymnax/CartPole-v1")
-except ImportError as error:
+except jaxrl_envs.BadInput as error:
     print(error)
 """
     assert "broken today" in python(code).splitlines()[-1]

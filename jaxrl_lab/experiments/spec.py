@@ -108,6 +108,10 @@ class Experiment:
         new = _flatten(path, value)
         return replace(self, settings=_without_options_of_another(self.settings, new) | new)
 
+    def is_overridden(self, path: str) -> bool:
+        """Whether every arm sets the entry itself, so that nobody would read a common one."""
+        return bool(self.arms) and all(path in own for own in self.arms.values())
+
     def to_mapping(self) -> dict[str, Any]:
         """Plain data that :func:`parse_experiment` reads back without loss."""
         sizes = {size: getattr(self, size) for size in SIZES}
@@ -299,6 +303,7 @@ class Study:
         head, _, rest = path.partition(".")
         if head in self.experiments and rest:
             chosen = {head: self.experiments[head].with_setting(rest, value)}
+            path = rest
         else:
             try:
                 chosen = {n: e.with_setting(path, value) for n, e in self._with_arm(path).items()}
@@ -306,6 +311,9 @@ class Study:
                 if error.key == path and error.names and head not in (*SIZES, *ROOTS, "arms"):
                     raise unknown_key(path, value, [*self.experiments, *error.names]) from None
                 raise
+        if all(experiment.is_overridden(path) for experiment in chosen.values()):
+            expected = f"arms.NAME.{path}, because every arm sets its own"
+            raise BadInput(path, value, expected)
         return replace(self, experiments=self.experiments | chosen)
 
     def _with_arm(self, path: str) -> dict[str, Experiment]:

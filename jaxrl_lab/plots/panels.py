@@ -142,9 +142,9 @@ def reference(ax: Axes, at: float, text: str) -> None:
 
 
 def finish(ax: Axes, title: str, x: str, y: str, legend: bool = True) -> None:
-    """Title, labels with units, and the legend."""
+    """Title, labels with units, and the legend where something has a name."""
     ax.set_title(title)
     ax.set_xlabel(x)
     ax.set_ylabel(y)
-    if legend:
+    if legend and ax.get_legend_handles_labels()[0]:
         ax.legend()

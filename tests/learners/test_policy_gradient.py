@@ -51,7 +51,7 @@ def probe(learner, rollout, minibatches=1):
 
 
 PLACES = [("gridworld", p, r) for p in POLICIES for r in ("episodes", "stream")]
-PLACES += [("chain", p, "episodes") for p in POLICIES]
+PLACES += [("chain", p, "episodes") for p in ("gru", "transformer")]
 PLACES += [("bandit", p, "episodes") for p in ("tabular", "mlp")]
 
 
@@ -122,10 +122,13 @@ SOME = {
     "clip_cov": recipe("clip_cov", group=4),
     "grpo_kl": recipe("grpo_kl", group=4),
 }
-some_recipes = pytest.mark.parametrize("built", SOME.values(), ids=list(SOME))
 
 
-@some_recipes
+def some_recipes(*names):
+    return pytest.mark.parametrize("built", [SOME[n] for n in names], ids=names)
+
+
+@some_recipes("grpo_kl", "ppo", "dapo")
 def test_a_key_decides_everything_and_seeds_stack(built):
     """Same key, same bits; vmapped seeds are the separate ones; another key is another run."""
     learner = learner_of("gridworld", value="value" in built.needs)
@@ -143,7 +146,7 @@ def test_a_key_decides_everything_and_seeds_stack(built):
         close(jax.tree.map(lambda x, i=i: x[i], together), single)
 
 
-@some_recipes
+@some_recipes("grpo", "ppo", "clip_cov")
 def test_stacked_arms_are_the_arms_alone(built):
     learner = learner_of("gridworld", value="value" in built.needs)
     arms = [with_value(built, "optimizer.learning_rate", rate) for rate in (0.1, 0.5)]
@@ -163,7 +166,7 @@ def test_stacked_arms_are_the_arms_alone(built):
     assert not np.allclose(params[0], params[1])
 
 
-@pytest.mark.parametrize("poison", [np.inf, np.nan, 3e38])
+@pytest.mark.parametrize("poison", [np.inf, 3e38])
 def test_a_diverging_member_is_frozen_and_the_others_go_on(poison):
     learner = learner_of("gridworld", value=True)
     built = ppo_like(optimizer=[{"sgd": {"learning_rate": 0.1}}])

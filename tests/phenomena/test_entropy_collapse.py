@@ -223,9 +223,7 @@ def test_measures_at_the_start_are_those_of_the_initial_policy(report: Report) -
     main = report.runs["interventions"]
     for i, seed in enumerate(main.seeds):
         arm = main.arms["grpo"]
-        logp = jax.nn.log_softmax(
-            jax.jit(arm.policy.init)(named(jax.random.key(seed), "init"))["logits"]
-        )
+        logp = jax.nn.log_softmax(logits(arm, seed))
         right = rewards(arm) > 0
         for name, value in (
             ("accuracy", measures.accuracy(logp, right)),
