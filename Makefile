@@ -22,8 +22,8 @@ env: ## install everything the targets below need
 test: env ## run the test suite (PYTEST_ARGS="..." adds options)
 	$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
 
-test-slow: env ## run the statistical tests that need minutes
-	$(BIN)/python -m pytest -n 2 -m slow $(PYTEST_ARGS)
+test-slow: env ## run the statistical tests that need minutes, optimized as users run them
+	JAXRL_LAB_TEST_OPTIMIZED=1 $(BIN)/python -m pytest -n 2 -m slow $(PYTEST_ARGS)
 
 lint: env ## style, types, and which module may import which
 	$(BIN)/ruff check .

@@ -95,6 +95,8 @@ class Recipe:
         if self.rollout == "stream":
             names = ", ".join(name_of(m) for m in self.task)
             expect(not self.task, "recipe.task", names, "nothing: a stream draws its own prompts")
+            why = "gae or reward_to_go: a stream is cut in mid-episode and has no returns"
+            expect(bool(self.advantage), "recipe.advantage", (), why)
         expect(
             spec.prompts % self.minibatches == 0,
             "recipe.minibatches",

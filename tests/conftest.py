@@ -1,10 +1,16 @@
-"""Strict switches: implicit dtype or rank promotion raises, and two CPU devices are faked."""
+"""Strict switches: implicit dtype or rank promotion raises, and two CPU devices are faked.
+
+Nearly all of the suite's time is compilation, so programs are compiled without XLA's dear
+optimizations; ``JAXRL_LAB_TEST_OPTIMIZED=1`` (as ``make test-slow`` sets it) compiles them as users
+get them.
+"""
 
 import os
 
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-)
+flags = [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=2"]
+if os.environ.get("JAXRL_LAB_TEST_OPTIMIZED", "") != "1":
+    flags += ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+os.environ["XLA_FLAGS"] = " ".join(flags)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax

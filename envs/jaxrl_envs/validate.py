@@ -23,7 +23,7 @@ def coerce(key: str, value: Any, annotation: Any) -> Any:
         BadInput: naming ``key``, the value and the expected type.
     """
     config = ConfigDict(arbitrary_types_allowed=True)
-    if isinstance(value, bool) and annotation in (int, float):
+    if isinstance(value, bool) and annotation in (int, float, int | None, float | None):
         raise BadInput(key, value, "a number")
     try:
         adapter = TypeAdapter(annotation, config=config)

@@ -107,11 +107,11 @@ class PolicyGradient:
         recipe = resolve(recipe, progress)
         ctx = Context(update, progress, key)
 
-        stream, batch, tokens = self._collect(recipe, world, state, ctx, tape)
+        stream, batch, described = self._collect(recipe, world, state, ctx, tape)
         batch, passes = self._look_back(recipe, world, state, batch)
         ctx = replace(ctx, passes=passes)
         batch = self._chain(recipe, "reward", batch, state, ctx, tape)
-        described = _describe(batch) | {"tokens": tokens}  # before credit masks anything
+        described |= {"informative_groups": _informative(batch)}  # before credit masks anything
         batch = replace(batch, advantage=jnp.where(batch.mask, batch.returns[..., None], 0.0))
         for slot in ("advantage", "credit"):
             batch = self._chain(recipe, slot, batch, state, ctx, tape)
@@ -136,8 +136,8 @@ class PolicyGradient:
 
     def _collect(
         self, recipe: Recipe, world: World, state: LearnerState, ctx: Context, tape: Tape | None
-    ) -> tuple[Tree, Batch, Float[Array, ""]]:
-        """Slot ``task`` and the rollouts: the stream, the batch, the tokens generated."""
+    ) -> tuple[Tree, Batch, dict[str, Float[Array, ""]]]:
+        """Slot ``task`` and the rollouts: the stream, the batch, return and tokens."""
         env, policy, params = self.env, self.policy, state.params
         bootstrap = "value" in recipe.needs
         if recipe.rollout == "stream":
@@ -154,7 +154,7 @@ class PolicyGradient:
                 steps,
                 bootstrap=bootstrap,
             )
-            return stream, batch, jnp.sum(batch.mask, dtype=jnp.float32)
+            return stream, batch, _describe(batch)
 
         def collect(round_: Int[Array, ""]) -> Batch:
             round_ctx = replace(ctx, key=jax.random.fold_in(ctx.key, round_))
@@ -166,13 +166,13 @@ class PolicyGradient:
         samplers = [m for m in recipe.task if hasattr(m, "keep")]
         if not samplers:
             batch = collect(jnp.int32(0))
-            return (), batch, jnp.sum(batch.mask, dtype=jnp.float32)
+            return (), batch, _describe(batch)
 
         def keep(batch: Batch) -> Bool[Array, "B"]:
             return jnp.all(jnp.stack([m.keep(batch) for m in samplers]), axis=0)
 
-        batch, tokens, _ = refill(collect, keep, max(m.rounds for m in samplers))
-        return (), batch, tokens
+        batch, first, tokens, _ = refill(collect, keep, max(m.rounds for m in samplers))
+        return (), batch, _describe(first) | {"tokens": tokens}
 
     def _default_plan(self, recipe: Recipe, key: Array) -> Plan:
         """All prompts in order where the batch is as large as the split, else a uniform draw."""
@@ -273,10 +273,12 @@ class PolicyGradient:
 
         J = aggregate( Σ surrogate · Π sg(weight) - Σ per-token regularizer ) - Σ scalar ones.
         """
-        per_token, aux = jnp.zeros_like(out.logp), {"clipped": jnp.zeros_like(batch.mask)}
+        per_token, aux = jnp.zeros_like(out.logp), {"clipped": jnp.ones_like(batch.mask)}
         for i, mech in enumerate(recipe.surrogate or (ScoreFunction(),)):
             term, more = mech(out, batch, self._context(ctx, "surrogate", i, state))
-            per_token, aux = per_token + term, aux | more
+            # A token is clipped when no surrogate of the slot moves it any more.
+            clipped = aux["clipped"] & more.get("clipped", jnp.zeros_like(batch.mask))
+            per_token, aux = per_token + term, aux | more | {"clipped": clipped}
             _write(tape, "surrogate", mech, (out, batch), (term, more))
         for i, mech in enumerate(recipe.weight):
             factor = mech(out, batch, aux, self._context(ctx, "weight", i, state))
@@ -333,11 +335,16 @@ def _describe(batch: Batch) -> dict[str, Float[Array, ""]]:
     true = jnp.where(batch.mask, batch.channels["true"], 0.0)
     ended = batch.mask & (batch.terminated | batch.truncated)
     episodes = jnp.sum(ended, dtype=jnp.float32)
-    informative = is_informative(EqualGroups(batch.valid), batch.returns)
     return {
         "return": jnp.sum(true) / jnp.maximum(episodes, 1.0),
-        "informative_groups": jnp.mean(informative.astype(jnp.float32)),
+        "tokens": jnp.sum(batch.mask, dtype=jnp.float32),
     }
+
+
+def _informative(batch: Batch) -> Float[Array, ""]:
+    """Share of groups whose rollouts were not all rewarded alike."""
+    informative = is_informative(EqualGroups(batch.valid), batch.returns)
+    return jnp.mean(informative.astype(jnp.float32))
 
 
 def _freeze_unless_finite(

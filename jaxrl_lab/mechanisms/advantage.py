@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from jaxrl_lab import groups as group_statistics
 from jaxrl_lab.groups import EqualGroups
-from jaxrl_lab.mechanisms.core import Spec, mechanism
+from jaxrl_lab.mechanisms.core import Spec, mechanism, needs_episodes
 from jaxrl_lab.types import Batch, Context, masked_mean
 
 
@@ -46,6 +46,9 @@ class BatchBaseline:
     """A = R - mean of R over the batch."""
 
     formula: ClassVar[str] = "A = R − mean_batch(R)"
+
+    def check(self, spec: Spec) -> None:
+        needs_episodes(spec, "batch_baseline")
 
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
         return per_rollout(batch, batch.returns - masked_mean(batch.returns, batch.valid))

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, dataclass_transform, get_type_hints
 
 import jax
 import jax.numpy as jnp
-from jaxrl_envs import Environment
+from jaxrl_envs import BadInput, Environment
 
 from jaxrl_lab.mechanisms.schedules import Schedule
 from jaxrl_lab.policies.core import Policy
@@ -69,6 +69,13 @@ class Spec:
     prompts: int
     group: int
     horizon: int
+
+
+def needs_episodes(spec: Spec, name: str) -> None:
+    """Refuse a stream to what asks for the return or the length of whole episodes."""
+    if spec.recipe.rollout == "stream":
+        expected = f"episodes, because {name} looks at whole episodes"
+        raise BadInput("recipe.rollout", "stream", expected)
 
 
 def name_of(thing: Any) -> str:

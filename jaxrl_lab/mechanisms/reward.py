@@ -8,7 +8,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxrl_envs.errors import BadInput, expect
 
-from jaxrl_lab.mechanisms.core import Spec, mechanism
+from jaxrl_lab.mechanisms.core import Spec, mechanism, needs_episodes
 from jaxrl_lab.mechanisms.schedules import lowest
 from jaxrl_lab.types import Batch, Context
 
@@ -26,10 +26,18 @@ class Channel:
     formula: ClassVar[str] = "r = {name}"
 
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
-        if self.name not in batch.channels:
-            key = "recipe.reward.channel.name"
-            raise BadInput(key, self.name, "a reward channel", batch.channels)
-        return replace(batch, reward=batch.channels[self.name])
+        return with_channel(batch, self.name)
+
+
+def with_channel(batch: Batch, name: str) -> Batch:
+    """The batch with a named channel as the reward that is trained on.
+
+    Raises:
+        BadInput: when the world has no such channel.
+    """
+    if name not in batch.channels:
+        raise BadInput("recipe.reward.channel.name", name, "a reward channel", batch.channels)
+    return replace(batch, reward=batch.channels[name])
 
 
 @mechanism
@@ -48,6 +56,7 @@ class Overlong:
     formula: ClassVar[str] = "R += {penalty}·clip(({limit} − {cache} − |y|)/{cache}, −1, 0)"
 
     def check(self, spec: Spec) -> None:
+        needs_episodes(spec, "overlong")
         expect(lowest(self.cache) > 0, "cache", lowest(self.cache), "a positive length")
 
     def __call__(self, batch: Batch, ctx: Context) -> Batch:

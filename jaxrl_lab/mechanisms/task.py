@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool
 
 from jaxrl_lab.groups import EqualGroups, is_informative
 from jaxrl_lab.mechanisms.core import Spec, mechanism
+from jaxrl_lab.mechanisms.reward import with_channel
 from jaxrl_lab.types import Batch, Context, Plan
 
 
@@ -26,12 +27,16 @@ class DynamicSampling:
     counted. Places still empty after the last round keep their uninformative group, whose
     advantage is zero. Merely masking such groups is :class:`~.credit.FilterGroups`.
 
+    ``channel`` is the reward that is compared, before any shaping: where a proxy is trained on,
+    name it here too, or the sampling sees the truth.
+
     Source: DAPO, arXiv 2503.14476.
     """
 
     rounds: int = 10
+    channel: str = "true"
 
-    formula: ClassVar[str] = "resample groups with 0 spread, at most {rounds} rounds"
+    formula: ClassVar[str] = "resample groups with 0 spread of {channel}, at most {rounds} rounds"
 
     def check(self, spec: Spec) -> None:
         expect(self.rounds >= 1, "rounds", self.rounds, "at least 1 round of sampling")
@@ -42,4 +47,5 @@ class DynamicSampling:
 
     def keep(self, batch: Batch) -> Bool[Array, "B"]:
         """Which groups carry a learning signal."""
-        return is_informative(EqualGroups(batch.valid), batch.returns)[:, 0]
+        compared = with_channel(batch, self.channel)
+        return is_informative(EqualGroups(batch.valid), compared.returns)[:, 0]

@@ -109,14 +109,15 @@ def refill(
     collect: Callable[[Int[Array, ""]], Batch],
     keep: Callable[[Batch], Bool[Array, "B"]],
     rounds: int,
-) -> tuple[Batch, Float[Array, ""], Int[Array, ""]]:
+) -> tuple[Batch, Batch, Float[Array, ""], Int[Array, ""]]:
     """Collect again until every group of the batch is kept, at most ``rounds`` times.
 
     ``collect(r)`` plays round r. The i-th place without a kept group takes the i-th kept group
     of the next round; places left over keep what they have.
 
     Returns:
-        The batch, the number of tokens generated in all rounds, and the rounds used.
+        The batch, the batch of the first round (what the policy does when nothing is selected),
+        the number of tokens generated in all rounds, and the rounds used.
     """
 
     def tokens_of(batch: Batch) -> Float[Array, ""]:
@@ -146,7 +147,7 @@ def refill(
     first = collect(jnp.int32(0))
     begin = (first, keep(first), tokens_of(first), jnp.int32(1))
     batch, _, tokens, used = jax.lax.while_loop(wanting, another, begin)
-    return batch, tokens, used
+    return batch, first, tokens, used
 
 
 def _over_groups(shape: tuple[int, ...]) -> Callable[..., Callable[..., Any]]:

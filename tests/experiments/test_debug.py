@@ -19,7 +19,7 @@ from jaxrl_lab.mechanisms.core import each
 
 EPOCHS = 2
 SLOTS = {
-    "recipe.task": ["dynamic_sampling"],
+    "recipe.task": [{"dynamic_sampling": {"rounds": 2}}],
     "recipe.reward": [{"overlong": {"limit": 16.0, "cache": 4.0}}],
     "recipe.credit": ["filter_groups"],
     "recipe.weight": [{"random_drop": {"fraction": 0.2}}],

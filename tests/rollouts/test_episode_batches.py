@@ -135,7 +135,7 @@ def scripted(good, rounds):
         mark = batch.level_id[:, 0, 0]
         return good[mark // 10, mark % 10]
 
-    batch, tokens, used = jax.jit(lambda: refill(collect_round, keep, rounds))()
+    batch, _, tokens, used = jax.jit(lambda: refill(collect_round, keep, rounds))()
     np.testing.assert_array_equal(batch.action[:, 0, 0], batch.level_id[:, 0, 0])
     return batch.level_id[:, 0, 0].tolist(), float(tokens), int(used)
 
