@@ -22,12 +22,10 @@ _sizes = count(5)
 
 @pytest.fixture(autouse=True, scope="module")
 def light() -> Iterator[None]:
-    """The caches of who runs the tests stay untouched, and compiling takes a third of the time."""
+    """The caches of who runs the tests stay untouched."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXRL_LAB_CACHE", "off")
-        jax.config.update("jax_disable_most_optimizations", True)
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 def experiment(

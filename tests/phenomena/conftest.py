@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import pytest
 
 from jaxrl_lab import cli
@@ -39,12 +38,10 @@ class Ran:
 
 @pytest.fixture(autouse=True, scope="package")
 def light() -> Iterator[None]:
-    """The caches of who runs the tests stay untouched, and compiling takes a third of the time."""
+    """The caches of who runs the tests stay untouched."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXRL_LAB_CACHE", "off")
-        jax.config.update("jax_disable_most_optimizations", True)
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="package")
