@@ -27,9 +27,9 @@ class Progress:
             leave=False,
         )
 
-    def show(self, done: int) -> None:
-        """So much of the work is done."""
-        self._bar.update(done - self._bar.n)
+    def advance(self, updates: int) -> None:
+        """So many more updates are done, summed over arms and seeds."""
+        self._bar.update(updates)
 
     def finish(self) -> None:
         """The experiment is over, or was given up."""

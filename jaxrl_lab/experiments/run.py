@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -27,7 +25,6 @@ from jaxrl_lab.experiments.population import (
     Arm,
     Compiled,
     Measure,
-    Program,
     compile_program,
     group_arms,
     run_program,
@@ -48,11 +45,10 @@ def no_measure(
 
 
 class Running:
-    """A checked run whose programs are compiled and executed by background threads.
+    """A checked run: one thread compiles programs ahead, the caller executes them in order.
 
-    Small programs use one core each and compile on one core, and XLA does both outside the
-    interpreter lock: as many threads as cores halve a short run on two of them. Results do not
-    depend on it, since programs share nothing.
+    XLA compiles outside the interpreter lock, so that half of a short run is hidden. Programs are
+    not executed side by side: on the CPU backend two at once were seen to wait forever.
     """
 
     def __init__(
@@ -66,44 +62,34 @@ class Running:
     ) -> None:
         self.arms, self.updates, self.seeds = arms, updates, seeds
         self.measure, self.every, self.describe = measure, every, describe
-        self._stop, self._lock, self._done = threading.Event(), threading.Lock(), 0
-        self._jobs = [_workers().submit(self._train, program) for program in group_arms(arms)]
+        self._jobs = [
+            _compiler().submit(compile_program, program, seeds, updates, every, measure)
+            for program in group_arms(arms)
+        ]
 
     def result(self, progress: Progress | None = None) -> Result:
-        """Wait for all programs, showing progress; an interrupt ends them at their next chunk."""
+        """Train every arm on every seed, program after program."""
         progress = progress or Progress(quiet=True)
         progress.start(self.updates * len(self.arms) * len(self.seeds))
         try:
-            waiting: set[Future[Trained]] = set(self._jobs)
-            while waiting:
-                done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_EXCEPTION)
-                progress.show(self._done)
-                for job in done:
-                    job.result()  # raises what the thread raised, at once
+            return self._assemble([self._train(job.result(), progress) for job in self._jobs])
         except BaseException:
             self.stop()
             raise
         finally:
             progress.finish()
-        return self._assemble([job.result() for job in self._jobs])
 
     def stop(self) -> None:
-        """Give the run up: programs that wait never start, the others end at their next chunk."""
-        self._stop.set()
+        """Give the run up: programs that wait are never compiled."""
         for job in self._jobs:
             job.cancel()
 
-    def _train(self, program: Program) -> Trained:
-        def on_chunk(updates: int) -> None:
-            if self._stop.is_set():
-                raise InterruptedError
-            with self._lock:
-                self._done += updates * program.size * len(self.seeds)
-
-        on_chunk(0)
-        compiled = compile_program(program, self.seeds, self.updates, self.every, self.measure)
+    def _train(self, compiled: Compiled, progress: Progress) -> Trained:
+        members = compiled.program.size * len(self.seeds)
         begin = time.perf_counter()
-        state, curves = run_program(compiled, self.seeds, on_chunk)
+        state, curves = run_program(
+            compiled, self.seeds, lambda updates: progress.advance(updates * members)
+        )
         return Trained(compiled, state, curves, time.perf_counter() - begin)
 
     def _assemble(self, trained: Sequence[Trained]) -> Result:
@@ -141,10 +127,9 @@ class Trained:
 
 
 @cache
-def _workers() -> ThreadPoolExecutor:
-    """Threads that compile and run programs: one per core; two where one accelerator runs them."""
-    many = os.cpu_count() or 1 if jax.default_backend() == "cpu" else 2
-    return ThreadPoolExecutor(max_workers=many, thread_name_prefix="jaxrl-lab")
+def _compiler() -> ThreadPoolExecutor:
+    """The one thread that compiles ahead."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="jaxrl-lab-compile")
 
 
 def start_arms(

@@ -300,6 +300,7 @@ class Study:
 
     def with_setting(self, path: str, value: Any) -> Study:
         """One entry replaced; without the name of an experiment, in all of them."""
+        asked = path
         head, _, rest = path.partition(".")
         if head in self.experiments and rest:
             chosen = {head: self.experiments[head].with_setting(rest, value)}
@@ -314,7 +315,14 @@ class Study:
         if all(experiment.is_overridden(path) for experiment in chosen.values()):
             expected = f"arms.NAME.{path}, because every arm sets its own"
             raise BadInput(path, value, expected)
-        return replace(self, experiments=self.experiments | chosen)
+        changed = self.changed | {asked: value}
+        return replace(self, experiments=self.experiments | chosen, changed=changed)
+
+    @property
+    def departures(self) -> dict[str, Any]:
+        """Changes that leave the settings the claims are about: all but the choice of seeds."""
+        seeds = ("seeds", "first_seed")
+        return {k: v for k, v in self.changed.items() if k.rpartition(".")[2] not in seeds}
 
     def _with_arm(self, path: str) -> dict[str, Experiment]:
         """For ``arms.NAME…`` the experiments that have that arm, otherwise all."""

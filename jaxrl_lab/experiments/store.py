@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import xarray as xr
+import yaml
 from jaxrl_envs import BadInput
 from jaxrl_envs.errors import expect
 
@@ -92,8 +93,12 @@ def write(folder: Path, fill: Callable[[Path], None]) -> None:
             shutil.rmtree(building, ignore_errors=True)
 
 
-def write_study(folder: Path, study: Study) -> None:
-    """The configuration of the run."""
+def study_text(study: Study) -> str:
+    """The configuration of a run as YAML.
+
+    Raises:
+        BadInput: a setting that is not plain data, such as an object given from Python.
+    """
     data: dict[str, Any] = {
         "phenomenon": study.name,
         "question": study.question,
@@ -101,15 +106,26 @@ def write_study(folder: Path, study: Study) -> None:
         "tier": study.tier,
         "experiments": {name: e.to_mapping() for name, e in study.experiments.items()},
     }
-    (folder / CONFIG).write_text(config.dump_yaml(data), encoding="utf-8")
+    if study.changed:
+        data["changed"] = study.changed
+    try:
+        return config.dump_yaml(data)
+    except yaml.YAMLError as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput("settings", reason, "plain values, which a configuration can hold") from None
 
 
-def write_results(folder: Path, datasets: Mapping[str, xr.Dataset]) -> None:
-    """All curves in one file, one group per experiment."""
-    about = versions()
+def write_study(folder: Path, study: Study) -> None:
+    """The configuration of the run."""
+    (folder / CONFIG).write_text(study_text(study), encoding="utf-8")
+
+
+def write_results(folder: Path, datasets: Mapping[str, xr.Dataset], about: str = "") -> None:
+    """All curves in one file, one group per experiment, with versions and configuration."""
+    attributes = versions() | {"config": about}
     for name, dataset in datasets.items():
         mode: Literal["a", "w"] = "a" if (folder / RESULTS).exists() else "w"
-        stamped = dataset.assign_attrs(about)
+        stamped = dataset.assign_attrs(attributes)
         stamped.to_netcdf(folder / RESULTS, mode=mode, group=name, engine="h5netcdf")
 
 
@@ -132,7 +148,7 @@ def read_study(folder: Path) -> Study:
 
 def parse_study(data: Mapping[str, Any]) -> Study:
     """A study from the mapping of a configuration file, tiers left aside."""
-    allowed = ("phenomenon", "question", "source", "tier", "experiments", "tiers")
+    allowed = ("phenomenon", "question", "source", "tier", "experiments", "tiers", "changed")
     for key in data:
         if key not in allowed:
             from jaxrl_envs.errors import unknown_key
@@ -149,6 +165,7 @@ def parse_study(data: Mapping[str, Any]) -> Study:
         question=str(data.get("question", "")),
         source=str(data.get("source", "")),
         tier=str(data.get("tier", "default")),
+        changed=dict(data.get("changed", {})),
         experiments={n: parse_experiment(e, f"experiments.{n}") for n, e in experiments.items()},
     )
 

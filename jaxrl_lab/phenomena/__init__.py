@@ -62,6 +62,7 @@ def run(
     for path, value in (settings or {}).items():
         study = study.with_setting(path, value)
     if out is not None:
+        store.study_text(study)  # refused now rather than after the training
         store.claim_folder(Path(out))
     report = run_study(phenomenon, study, quiet)
     return report if out is None else report.save(Path(out))

@@ -89,9 +89,15 @@ class Report:
                     ["Frozen members, left out of every average:\n" + "\n".join(shown)]
                     * bool(frozen)
                 ),
+                *self._about_settings(),
                 "Verdicts\n" + "\n".join(f"  {v.line()}" for v in self.verdicts),
             ]
         )
+
+    def _about_settings(self) -> list[str]:
+        """A line that says so where the run is not what the claims are about."""
+        given = ", ".join(f"{k} = {v}" for k, v in self.study.departures.items())
+        return [f"Not the settings the claims are about: {given}"] if given else []
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON has it."""
@@ -99,6 +105,7 @@ class Report:
             "phenomenon": self.phenomenon.name,
             "question": self.study.question,
             "tier": self.study.tier,
+            "changed": self.study.departures,
             "claims_hash": claims_hash(self.phenomenon.claims),
             "claims": {c.id: c.text for c in self.phenomenon.claims},
             "verdicts": [v.as_dict() for v in self.verdicts],
@@ -119,7 +126,8 @@ class Report:
 
         def fill(building: Path) -> None:
             store.write_study(building, self.study)
-            store.write_results(building, {n: r.dataset for n, r in self.runs.items()})
+            datasets = {name: run.dataset for name, run in self.runs.items()}
+            store.write_results(building, datasets, store.study_text(self.study))
             store.write_json(building / store.VERDICTS, done.as_dict())
             save_figure(self.figure(), building)
 
