@@ -13,7 +13,7 @@ if os.environ.get("JAXRL_LAB_TEST_OPTIMIZED", "") != "1":
 os.environ["XLA_FLAGS"] = " ".join(flags)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import jax
+import jax  # noqa: E402  # only after the flags are set
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
