@@ -17,3 +17,11 @@ import jax  # noqa: E402  # only after the flags are set
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+# Same examples on every machine, and no example is too slow: compiling takes what it takes.
+settings.register_profile(
+    "lab", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("lab")
