@@ -44,7 +44,7 @@ class BadInput(ValueError):  # noqa: N818 (what a user reads, not a fault of our
     def __str__(self) -> str:
         shown = repr(self.value)
         # Both ends, because a long path says most in its last part.
-        shown = shown if len(shown) <= 80 else f"{shown[:30]}...{shown[-47:]}"
+        shown = shown if len(shown) <= 80 else f"{shown[:50]}...{shown[-27:]}"
         text = f"{self.key} = {shown}: expected {self.expected}"
         return f"{text}; nearest valid name: {self.nearest}" if self.nearest else text
 

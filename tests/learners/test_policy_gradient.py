@@ -42,7 +42,7 @@ def probe(learner, rollout, minibatches=1):
     """Largest |ratio - 1| in updates that change nothing; sampler and unroll agree in all."""
     sizes = {"group": 4} if rollout == "episodes" else {"prompts": 4, "steps": 9}
     built = recipe("", rollout=rollout, minibatches=minibatches, surrogate=Ratios(), **sizes)
-    built = recipe(built, **STILL, aggregate="token_mean")
+    built = recipe(built, **STILL, aggregate="token_mean", advantage="reward_to_go")
     world, state = start(learner, built)
     state, fit = train(learner, built, world, louder(state), jax.random.key(1), 3)
     assert bool(state.alive)
