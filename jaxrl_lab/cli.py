@@ -156,7 +156,7 @@ def main() -> None:
         click.echo("interrupted; nothing was written", err=True)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(130)  # threads that train would otherwise finish their chunk first
+        os._exit(130)  # a compile under way would otherwise be waited for
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition
+from jaxrl_envs.difficulty import spread_rate
 from jaxrl_envs.errors import expect
 from jaxrl_envs.tabular import TabularMDP
 
@@ -244,9 +245,7 @@ class ModularChain:
         The rank of a prompt is a fixed golden-ratio sequence in its id, so every subset of
         prompts, train or test, covers the whole range of difficulty.
         """
-        place = jnp.mod((level.id.astype(jnp.float32) + 0.5) * 0.6180339887, 1.0)
-        low, high = (jnp.log(p) - jnp.log1p(-p) for p in (params.hardest, params.easiest))
-        return jax.nn.sigmoid(low + (high - low) * place)
+        return spread_rate(level.id, params.hardest, params.easiest)
 
     def optimal_value(self, params: Params, level: Level) -> Float[Array, ""]:
         return jnp.float32(1.0)
