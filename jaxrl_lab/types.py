@@ -219,4 +219,5 @@ def importance_ratio(
     logp: Float[Array, "..."], logp_old: Float[Array, "..."]
 ) -> Float[Array, "..."]:
     """exp(logp - logp_old) with the exponent clamped to ±20, as public implementations do."""
-    return jnp.exp(jnp.clip(logp - logp_old, -20.0, 20.0))
+    x = logp - logp_old
+    return jnp.exp(jnp.where(jnp.abs(x) <= 20.0, x, 20.0 * jnp.sign(x)))

@@ -192,7 +192,7 @@ def _start(
     def by_seed(recipe: Recipe, world: World, start: Tree) -> LearnerState:
         return jax.vmap(lambda key: learner.init(recipe, world, key, start))(keys)
 
-    return worlds, jax.vmap(by_seed)(recipes, worlds, base)
+    return worlds, _over_arms(by_seed)(recipes, worlds, base)
 
 
 @partial(jax.jit, static_argnames=("learner", "measure"))
@@ -207,7 +207,7 @@ def _measure_start(
 def _measure_all(learner: PolicyGradient, measure: Measure) -> Callable[..., dict[str, Array]]:
     """The measure of all members; jitted and kept, so that it is traced once, not thrice."""
     one = partial(measure, learner.env, learner.policy)
-    return jax.jit(jax.vmap(jax.vmap(one, in_axes=(None, 0, 0, 0)), in_axes=(0, 0, 0, 0)))
+    return jax.jit(_over_arms(jax.vmap(one, in_axes=(None, 0, 0, 0))))
 
 
 @partial(
@@ -238,7 +238,7 @@ def _run_chunk(
         return learner.update(recipe, world, state, jax.random.fold_in(key, t), t, total)
 
     by_seed = jax.vmap(one, in_axes=(None, None, 0, 0, None))
-    by_arm = jax.vmap(by_seed, in_axes=(0, 0, 0, None, None))
+    by_arm = _over_arms(by_seed, in_axes=(0, 0, 0, None, None))
 
     def update(before: LearnerState, t: Array) -> tuple[LearnerState, Any]:
         after, fit = by_arm(recipes, worlds, before, keys, t)
@@ -259,6 +259,28 @@ def _run_chunk(
     reduced = {k: _reduce(k, x, every) for k, x in fits.items()}
     point = reduced | jax.tree.map(lambda x: x[every - 1 :: every], measured)
     return states, point
+
+
+def _over_arms(
+    by_seed: Callable[..., Any], in_axes: tuple[int | None, ...] | int = 0
+) -> Callable[..., Any]:
+    """vmap over arms. One arm alone is taken out of its axis and put back instead.
+
+    A leading axis of length one makes reductions up to 15 times slower in XLA of jax 0.10 on a CPU.
+    """
+
+    def over_arms(*args: Any) -> Any:
+        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+        stacked = [x for x, axis in zip(args, axes, strict=True) if axis is not None]
+        if jax.tree.leaves(stacked)[0].shape[0] > 1:
+            return jax.vmap(by_seed, in_axes)(*args)
+        alone = [
+            x if axis is None else jax.tree.map(lambda leaf: leaf[0], x)
+            for x, axis in zip(args, axes, strict=True)
+        ]
+        return jax.tree.map(lambda leaf: leaf[None], by_seed(*alone))
+
+    return over_arms
 
 
 def _reduce(name: str, x: Array, every: int) -> Array:

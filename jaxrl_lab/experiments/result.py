@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from jaxrl_envs import BadInput
 
 from jaxrl_lab.experiments.population import Arm, Measure
 from jaxrl_lab.types import Tree
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 UNITS: dict[str, tuple[str, str]] = {
     "return": ("reward", "mean true return of the episodes of a batch"),
@@ -100,6 +102,8 @@ def assemble(
     def stack(name: str) -> np.ndarray:
         rows = [np.asarray(curves[a].get(name, np.full(shape, np.nan)), np.float64) for a in arms]
         return np.stack([np.where(blank[a], np.nan, r) for a, r in zip(arms, rows, strict=True)])
+
+    import xarray as xr  # late: with pandas it takes as long to import as jax
 
     dataset = xr.Dataset(
         {name: (("arm", "seed", "update"), stack(name)) for name in names},

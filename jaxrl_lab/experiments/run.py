@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -130,6 +130,11 @@ class Trained:
 def _compiler() -> ThreadPoolExecutor:
     """The one thread that compiles ahead."""
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="jaxrl-lab-compile")
+
+
+def run_ahead(work: Callable[[], None]) -> None:
+    """Do something besides the training, after the compilations that already wait."""
+    _compiler().submit(work)
 
 
 def start_arms(

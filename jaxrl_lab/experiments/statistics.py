@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxrl_envs.errors import expect
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
 
 Floats = NDArray[np.float64]
 
@@ -102,7 +102,7 @@ def t_quantile(level: float, n: ArrayLike) -> Floats:
     NaN for n < 2. Taken from the lower tail, which keeps its digits when ``level`` is near 1.
     """
     degrees = np.asarray(n, dtype=np.float64) - 1
-    quantile = -special.stdtrit(np.maximum(degrees, 1), _alpha(level) / 2)
+    quantile = -scipy.special.stdtrit(np.maximum(degrees, 1), _alpha(level) / 2)
     return np.where(degrees > 0, quantile, np.nan)
 
 
@@ -134,9 +134,9 @@ def bootstrap_interval(
         return Interval(point, -np.inf, np.inf, 1)
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         # SciPy warns of exactly the degeneracy that is handled below.
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
         for method in ("BCa", "percentile"):
-            bounds = stats.bootstrap(
+            bounds = scipy.stats.bootstrap(
                 (sample,),
                 statistic,
                 confidence_level=level,
@@ -183,7 +183,7 @@ def minimum_detectable_effect(x: ArrayLike, level: float = 0.95, power: float = 
     upper = float(t_quantile(level, sample.size)) + 1.0
     while _power(upper, sample.size, level) < power:
         upper *= 2
-    root = optimize.brentq(lambda c: _power(c, sample.size, level) - power, 0.0, upper)
+    root = scipy.optimize.brentq(lambda c: _power(c, sample.size, level) - power, 0.0, upper)
     return float(root * error)
 
 
@@ -206,10 +206,10 @@ def seeds_needed(
     if deviation >= distance * MANY:  # asked before the division, which could overflow
         return None
     ratio = deviation / distance
-    z = float(-special.ndtri(_alpha(level) / 2))
+    z = float(-scipy.special.ndtri(_alpha(level) / 2))
     # With the spread known, n = ((z_level + z_power) s / d)²; to estimate it costs about z² / 2
     # more (Guenther 1981). The first is a lower bound, the second exact to a seed when n is large.
-    known = ((z + float(special.ndtri(power))) * ratio) ** 2
+    known = ((z + float(scipy.special.ndtri(power))) * ratio) ** 2
     if known > MANY:
         return None
     if known > 1e5:
@@ -294,5 +294,7 @@ def _power(noncentrality: float, n: int, level: float) -> float:
     t = float(t_quantile(level, n))
     if max(t, noncentrality) > 1e4:
         # SciPy is inexact, then NaN, out here, where T's numerator is as good as constant.
-        return float(special.chdtr(n - 1, (n - 1) * (noncentrality / t) * (noncentrality / t)))
-    return float(1 - special.nctdtr(n - 1, noncentrality, t))
+        return float(
+            scipy.special.chdtr(n - 1, (n - 1) * (noncentrality / t) * (noncentrality / t))
+        )
+    return float(1 - scipy.special.nctdtr(n - 1, noncentrality, t))

@@ -17,15 +17,17 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import xarray as xr
 import yaml
 from jaxrl_envs import BadInput
 from jaxrl_envs.errors import expect
 
 from jaxrl_lab import config
 from jaxrl_lab.experiments.spec import Study, parse_experiment
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 CONFIG, RESULTS, VERDICTS = "config.yaml", "results.nc", "verdicts.json"
 PACKAGES = ("jaxrl-lab", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "xarray")
@@ -176,6 +178,8 @@ def read_results(folder: Path, names: list[str]) -> dict[str, xr.Dataset]:
     Raises:
         BadInput: a missing or damaged file.
     """
+    import xarray as xr
+
     path = folder / RESULTS
     try:
         found = {n: xr.load_dataset(path, group=n, engine="h5netcdf") for n in names}

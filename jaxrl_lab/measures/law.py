@@ -12,10 +12,9 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxrl_envs.errors import expect
 from jaxtyping import Float
-from scipy.optimize import least_squares
-from scipy.special import expit
 
 REFINED = 4
 """Starts of the logistic fit that are refined: the best of the grid."""
@@ -134,12 +133,12 @@ def _line(x: np.ndarray, y: np.ndarray, seen: np.ndarray) -> tuple[float, float]
 
 def _logistic(theta: np.ndarray, t: np.ndarray) -> np.ndarray:
     low, high, rate, middle = theta
-    return low + (high - low) * expit(rate * (t - middle))
+    return low + (high - low) * scipy.special.expit(rate * (t - middle))
 
 
 def _jacobian(theta: np.ndarray, t: np.ndarray) -> np.ndarray:
     low, high, rate, middle = theta
-    s = expit(rate * (t - middle))
+    s = scipy.special.expit(rate * (t - middle))
     bend = (high - low) * s * (1.0 - s)
     return np.stack([1.0 - s, s, bend * (t - middle), -rate * bend], axis=1)
 
@@ -155,7 +154,7 @@ def _search(t: np.ndarray, y: np.ndarray, bounds: tuple[float, float]) -> np.nda
     starts.sort(key=lambda s: float(np.sum((_logistic(s, t) - y) ** 2)))
     best, best_cost = lower, np.inf
     for start in starts[:REFINED]:
-        found = least_squares(
+        found = scipy.optimize.least_squares(
             lambda theta: _logistic(theta, t) - y,
             start,
             jac=lambda theta: _jacobian(theta, t),

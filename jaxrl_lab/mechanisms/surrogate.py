@@ -31,6 +31,18 @@ def _check_widths(low: float, high: float) -> None:
     expect(lowest(high) >= 0, "high", lowest(high), "0 or more")
 
 
+def _pessimistic(
+    ratio: Float[Array, "B G T"], advantage: Float[Array, "B G T"], low: float, high: float
+) -> tuple[Float[Array, "B G T"], Bool[Array, "B G T"]]:
+    """min(ρ A, clip(ρ, 1 - low, 1 + high) A), and where the clip is the smaller one.
+
+    A selection, because the gradient of ``minimum`` and ``clip`` divides by the number of ties.
+    """
+    bound = jnp.where(advantage >= 0, 1.0 + high, 1.0 - low)
+    off = jnp.where(advantage >= 0, ratio > bound, ratio < bound)
+    return jnp.where(off, bound, ratio) * advantage, off
+
+
 def _no_token(batch: Batch) -> Bool[Array, "B G T"]:
     return jnp.zeros_like(batch.mask)
 
@@ -83,13 +95,11 @@ class Clip:
 
     def __call__(self, out: Outputs, batch: Batch, ctx: Context) -> Surrogate:
         ratio, advantage = _parts(out, batch)
-        clipped = jnp.clip(ratio, 1.0 - self.low, 1.0 + self.high)
-        objective = jnp.minimum(ratio * advantage, clipped * advantage)
-        off = jnp.where(advantage >= 0, ratio > 1.0 + self.high, ratio < 1.0 - self.low)
+        objective, off = _pessimistic(ratio, advantage, self.low, self.high)
         if self.dual is not None:
             floor = self.dual * advantage
             off = off | ((advantage < 0) & (objective < floor))
-            objective = jnp.where(advantage < 0, jnp.maximum(objective, floor), objective)
+            objective = jnp.where((advantage < 0) & (objective < floor), floor, objective)
         return objective, {"clipped": off}
 
 
@@ -119,10 +129,7 @@ class SequenceClip:
         s = jnp.exp(jnp.clip(mean_log_ratio, -20.0, 20.0))[..., None]
         token = jnp.exp(out.logp - jax.lax.stop_gradient(out.logp))
         ratio = jax.lax.stop_gradient(s) * token
-        advantage = batch.advantage
-        clipped = jnp.clip(ratio, 1.0 - self.low, 1.0 + self.high)
-        objective = jnp.minimum(ratio * advantage, clipped * advantage)
-        off = jnp.where(advantage >= 0, ratio > 1.0 + self.high, ratio < 1.0 - self.low)
+        objective, off = _pessimistic(ratio, batch.advantage, self.low, self.high)
         return objective, {"clipped": off}
 
 

@@ -6,21 +6,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxrl_envs import BadInput
-from matplotlib.figure import Figure
 
-from jaxrl_lab import config
+from jaxrl_lab import config, plots
 from jaxrl_lab.experiments import store
 from jaxrl_lab.experiments.claims import Claim, Verdict, claims_hash, decide
 from jaxrl_lab.experiments.population import Arm, Measure
 from jaxrl_lab.experiments.progress import Progress
 from jaxrl_lab.experiments.result import Result
-from jaxrl_lab.experiments.run import start_arms
+from jaxrl_lab.experiments.run import run_ahead, start_arms
 from jaxrl_lab.experiments.spec import Study
-from jaxrl_lab.plots import panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Runs = Mapping[str, Result]
 """Results by name of the experiment."""
@@ -76,7 +77,7 @@ class Report:
 
     def figure(self) -> Figure:
         """The figure that tells the story in one look."""
-        with panels.styled():
+        with plots.panels.styled():
             return self.phenomenon.figure(self.runs, self.analysis, self.verdicts)
 
     def __str__(self) -> str:
@@ -137,7 +138,9 @@ class Report:
 
 def save_figure(figure: Figure, folder: Path) -> None:
     """The figure as PNG and SVG."""
-    with panels.styled():
+    with plots.panels.styled():
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once is enough for both files
         figure.savefig(folder / "figure.png")
         figure.savefig(folder / "figure.svg", metadata={"Date": None})
 
@@ -174,6 +177,7 @@ def run_study(phenomenon: Phenomenon, study: Study, quiet: bool = True) -> Repor
         name: start_arms(arms, **study.experiments[name].sizes, **phenomenon.measuring(name))
         for name, arms in build_study(phenomenon, study).items()
     }
+    run_ahead(_import_for_the_end)
     try:
         runs = {
             name: one.result(Progress(quiet, f"{study.name}/{name}"))
@@ -185,6 +189,13 @@ def run_study(phenomenon: Phenomenon, study: Study, quiet: bool = True) -> Repor
         raise
     report = conclude(phenomenon, study, runs)
     return replace(report, seconds=time.perf_counter() - begin)
+
+
+def _import_for_the_end() -> None:
+    """What analysis and figure need takes as long to import as a small run to train."""
+    import matplotlib.figure  # noqa: F401
+    import scipy.stats  # noqa: F401
+    import xarray  # noqa: F401
 
 
 def build_study(phenomenon: Phenomenon, study: Study) -> dict[str, dict[str, Arm]]:

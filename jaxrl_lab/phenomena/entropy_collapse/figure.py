@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from jaxrl_lab import plots
 from jaxrl_lab.experiments.claims import Verdict
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.statistics import curve_band
 from jaxrl_lab.phenomena.core import Analysis, Runs
 from jaxrl_lab.phenomena.entropy_collapse.analysis import ACCURACIES, PREFIX
-from jaxrl_lab.plots import panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def figure(runs: Runs, analysis: Analysis, verdicts: Sequence[Verdict]) -> Figure:
@@ -30,7 +32,7 @@ def figure(runs: Runs, analysis: Analysis, verdicts: Sequence[Verdict]) -> Figur
         f"{len(main.seeds)} seeds ({len(runs['breakdown'].seeds)} in the first-order panel); "
         f"shades and bars are 95 % t intervals over seeds. Claims: {outcomes}."
     )
-    shape, axes = panels.new_figure(
+    shape, axes = plots.panels.new_figure(
         2, 3, "Entropy collapse: better, and narrower than needed", note
     )
     _draw_curves(axes[0, 0], main)
@@ -44,14 +46,14 @@ def figure(runs: Runs, analysis: Analysis, verdicts: Sequence[Verdict]) -> Figur
 
 def _draw_curves(ax: Axes, run: Result) -> None:
     for i, arm in enumerate(run.arms):
-        panels.band(ax, run.update, run.curve("entropy", arm), arm, i)
-    panels.finish(ax, "Entropy falls", "updates (batches)", "entropy of the policy (nats)")
+        plots.panels.band(ax, run.update, run.curve("entropy", arm), arm, i)
+    plots.panels.finish(ax, "Entropy falls", "updates (batches)", "entropy of the policy (nats)")
 
 
 def _draw_phase(ax: Axes, run: Result, analysis: Analysis) -> None:
     for i, arm in enumerate(run.arms):
         accuracy, solutions = (curve_band(run.curve(n, arm)) for n in ("accuracy", "solutions"))
-        ax.plot(accuracy.mean, solutions.mean, **panels.look(i))
+        ax.plot(accuracy.mean, solutions.mean, **plots.panels.look(i))
     mean = {name: x.mean(0) for name, x in analysis.series["flow"].items()}
     wide: dict[str, Any] = {"color": "#7F7F7F", "linewidth": 5, "alpha": 0.45, "zorder": 0}
     if mean:
@@ -59,11 +61,11 @@ def _draw_phase(ax: Axes, run: Result, analysis: Analysis) -> None:
         ax.plot(mean["accuracy"], mean["solutions"], label=label, **wide)
     start = float(np.mean(run.curve("solutions", "grpo")[:, 0]))
     best = float(_modes(run))
-    panels.reference(ax, start, "exact natural gradient")
-    panels.reference(ax, best, "entropy-regularized optimum")
+    plots.panels.reference(ax, start, "exact natural gradient")
+    plots.panels.reference(ax, best, "entropy-regularized optimum")
     ax.set_ylim(0.9, best + 0.25)
     label = f"effective solutions (of {best:g})"
-    panels.finish(ax, "What accuracy costs", "accuracy", label, legend=False)
+    plots.panels.finish(ax, "What accuracy costs", "accuracy", label, legend=False)
     if mean:
         ax.legend(loc="lower left")
 
@@ -71,21 +73,23 @@ def _draw_phase(ax: Axes, run: Result, analysis: Analysis) -> None:
 def _draw_matched(ax: Axes, run: Result, analysis: Analysis) -> None:
     for i, arm in enumerate(run.arms):
         x = np.arange(len(ACCURACIES)) + 0.1 * (i - 2.5)
-        panels.dots(ax, x, list(analysis.series["solutions"][arm].T), arm, i, join=False)
+        plots.panels.dots(ax, x, list(analysis.series["solutions"][arm].T), arm, i, join=False)
     ax.set_xticks(range(len(ACCURACIES)), [f"{a:g}" for a in ACCURACIES])
     ax.grid(visible=False, axis="x")
-    panels.finish(ax, "At matched accuracy", "accuracy", f"effective solutions (of {_modes(run)})")
+    plots.panels.finish(
+        ax, "At matched accuracy", "accuracy", f"effective solutions (of {_modes(run)})"
+    )
 
 
 def _draw_kl(ax: Axes, run: Result, analysis: Analysis) -> None:
     levels = analysis.series["kls"]
     for i, arm in enumerate(run.arms):
         x = np.arange(len(levels)) + 0.1 * (i - 2.5)
-        panels.dots(ax, x, list(analysis.series["by_kl"][arm].T), arm, i, join=False)
+        plots.panels.dots(ax, x, list(analysis.series["by_kl"][arm].T), arm, i, join=False)
     ax.set_xticks(range(len(levels)), [f"{k:g}" for k in levels])
     ax.grid(visible=False, axis="x")
     label = f"effective solutions (of {_modes(run)})"
-    panels.finish(ax, "At matched KL", "KL to the initial policy (nats)", label, legend=False)
+    plots.panels.finish(ax, "At matched KL", "KL to the initial policy (nats)", label, legend=False)
 
 
 def _draw_breakdown(ax: Axes, analysis: Analysis) -> None:
@@ -94,26 +98,26 @@ def _draw_breakdown(ax: Axes, analysis: Analysis) -> None:
         [("sgd", "SGD, tabular, clipped"), ("unclipped", "SGD, tabular, unclipped")]
     ):
         of = {float(arm.split()[1]): x for arm, x in error.items() if arm.startswith(prefix)}
-        panels.dots(ax, list(of), list(of.values()), label, i)
+        plots.panels.dots(ax, list(of), list(of.values()), label, i)
     others = {"adam": "Adam 0.1, tabular", "shared": "Adam 0.01, shared MLP"}
     for i, (arm, label) in enumerate(others.items(), start=2):
-        panels.level(ax, error[arm], label, i)
-    panels.reference(ax, 0.1, "claimed: above this")
+        plots.panels.level(ax, error[arm], label, i)
+    plots.panels.reference(ax, 0.1, "claimed: above this")
     ax.set_xscale("log")
     ax.set_yscale("log")
-    panels.finish(
+    plots.panels.finish(
         ax, "Where first order breaks", "learning rate of SGD", "Σ|ΔH − predicted| / Σ|ΔH|"
     )
 
 
 def _draw_law(ax: Axes, run: Result, analysis: Analysis) -> None:
-    panels.band(ax, run.update, run.curve("accuracy", "grpo"), "GRPO", 0)
+    plots.panels.band(ax, run.update, run.curve("accuracy", "grpo"), "GRPO", 0)
     labels = {"exponential": "−a·exp(H) + b", "linear": "−a·H + b", "logistic": "logistic in time"}
     for i, (name, fit) in enumerate(analysis.series["laws"].items(), start=1):
-        panels.band(ax, run.update, fit["prediction"], labels[name], i)
+        plots.panels.band(ax, run.update, fit["prediction"], labels[name], i)
     ax.axvspan(0, PREFIX * run.update[-1], color="#BBBBBB", alpha=0.3, linewidth=0)
     ax.set_ylim(0, 1.5)
-    panels.finish(ax, "Laws fitted on the shaded fifth", "updates (batches)", "accuracy")
+    plots.panels.finish(ax, "Laws fitted on the shaded fifth", "updates (batches)", "accuracy")
 
 
 def _modes(run: Result) -> int:
