@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod, sqrt
 from typing import Any
@@ -15,12 +16,34 @@ from flax import nnx
 from jaxrl_envs import Space
 from jaxrl_envs.core import Box, Discrete, MultiDiscrete
 from jaxrl_envs.errors import BadInput, expect
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxrl_lab.policies.distributions import Categorical
 from jaxrl_lab.types import PolicyOutput, Tree
 
-orthogonal = nnx.initializers.orthogonal
+
+def orthogonal(gain: float = 1.0) -> Callable[..., Float[Array, "m n"]]:
+    """Initializer of a matrix with orthonormal rows or columns, whichever are fewer, times gain.
+
+    Gram-Schmidt on Gaussian rows, twice for accuracy: uniform over such matrices. Not by LAPACK's
+    QR, of which two batched calls side by side wait for each other forever on the thread pool of
+    a small CPU (jaxlib 0.10.2).
+    """
+
+    def init(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Float[Array, "m n"]:
+        few, many = sorted(shape)
+        gaussian = jax.random.normal(key, (few, many), dtype)
+
+        def orthogonalize(i: Int[Array, ""], rows: Float[Array, "m n"]) -> Float[Array, "m n"]:
+            row = rows[i]
+            for _ in range(2):
+                row = row - jnp.where(jnp.arange(few) < i, rows @ row, 0.0) @ rows
+            return rows.at[i].set(row / jnp.linalg.norm(row))
+
+        rows = jax.lax.fori_loop(0, few, orthogonalize, gaussian)
+        return gain * (rows if shape == (few, many) else rows.T)
+
+    return init
 
 
 def check_size(key: str, value: Any) -> None:

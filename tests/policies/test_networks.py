@@ -14,7 +14,7 @@ from jaxrl_envs import make as make_env
 from policy_cases import FIELDS, PLANES, ROWS, loud_params, play, random_obs, unroll
 
 from jaxrl_lab.policies import GRU, MLP, Transformer, make, options
-from jaxrl_lab.policies.encoder import Encoder, _skeleton
+from jaxrl_lab.policies.encoder import Encoder, _skeleton, orthogonal
 from jaxrl_lab.policies.transformer import rotate, timeline
 
 
@@ -26,6 +26,28 @@ def test_fields_are_read_like_one_hot_vectors():
     expected = table[jnp.array([199, 0])] + table[jnp.array([202, 200])]
     expected += table[jnp.array([402, 203])]
     np.testing.assert_allclose(encoder(obs), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (7, 3), (16, 16), (1, 4), (256, 200)], ids=str)
+def test_orthogonal_matrices_are_orthogonal_and_have_no_preferred_direction(shape):
+    make = jax.jit(jax.vmap(lambda key: orthogonal(2.0)(key, shape)))
+    matrix = np.asarray(make(jax.random.split(jax.random.key(0), 400)), np.float64)
+    few = matrix if shape[0] <= shape[1] else np.swapaxes(matrix, 1, 2)
+    gram = few @ np.swapaxes(few, 1, 2)
+    np.testing.assert_allclose(gram, np.broadcast_to(4 * np.eye(min(shape)), gram.shape), atol=2e-5)
+    # Every entry of a uniform frame has mean 0 and mean square gain² / max(shape).
+    assert abs(matrix.mean(0)).max() < 5 * 2 / np.sqrt(max(shape) * 400)
+    np.testing.assert_allclose((matrix**2).mean((1, 2)), 4 / max(shape), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mlp", "gru", "transformer"])
+def test_no_initializer_calls_lapack(name):
+    """Batched LAPACK calls side by side can wait for each other forever in jaxlib 0.10.2."""
+    policy = make(name, make_env("bandit/modes", observation="features"))
+    keys = jax.random.split(jax.random.key(0), 4)
+    assert "lapack" not in jax.jit(jax.vmap(policy.init)).lower(keys).as_text()
+    with_qr = jax.jit(jax.vmap(jax.numpy.linalg.qr)).lower(jnp.ones((4, 3, 3)))
+    assert "lapack" in with_qr.as_text() or jax.default_backend() != "cpu"
 
 
 @pytest.mark.parametrize("space", [ROWS, FIELDS, PLANES, Box(0.0, 1.0, ())], ids=repr)
