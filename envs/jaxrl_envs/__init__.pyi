@@ -14,6 +14,7 @@ from .core import registered as registered
 from .core import require as require
 from .errors import BadInput as BadInput
 from .gridworlds.two_goals import TwoGoals as TwoGoals
+from .picture import Picture as Picture
 from .reasoning.modular_chain import ModularChain as ModularChain
 from .tabular import TabularMDP as TabularMDP
 from .vector import StreamState as StreamState
