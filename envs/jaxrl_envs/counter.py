@@ -73,7 +73,7 @@ def _split(key: UInt32[Array, "2"], shape: tuple[int, ...]) -> UInt32[Array, "..
     return _child(key, _positions(shape), SPLIT)
 
 
-def _fold_in(key: UInt32[Array, "2"], data: Array) -> UInt32[Array, "2"]:
+def _fold_in(key: UInt32[Array, "2"], data: Array | int) -> UInt32[Array, "2"]:
     return _child(key, jnp.asarray(data).astype(jnp.uint32), FOLD)
 
 
