@@ -17,6 +17,7 @@ WORLDS = collect()
 ROWS = [
     pytest.param(name, world, id=f"{name}-{world}")
     for world in WORLDS
+    if world.id in je.registered()  # else the last test of the table says so
     for name in applicable(world)
 ]
 
@@ -30,7 +31,7 @@ def test_every_registered_world_is_in_the_table() -> None:
     assert {w.id for w in WORLDS} == set(je.registered())
 
 
-# ------------------------------------------------------------------ a check that cannot fail is none
+# ---------------------------------------------------------------- a check that cannot fail is none
 
 
 def _step(change):
