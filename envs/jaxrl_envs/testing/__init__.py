@@ -20,7 +20,10 @@ def check(case: Case) -> list[str]:
     """
     names = applicable(case)
     for name in names:
-        CHECKS[name](case)
+        try:
+            CHECKS[name](case)
+        except AssertionError as error:
+            raise AssertionError(f"{case} breaks {name}: {error}") from error
     return names
 
 
