@@ -123,11 +123,22 @@ def _fresh(
     """Prompts and first states of ``n`` new episodes: one batched draw of each."""
     ids = env.level_ids(split)
     expect(len(ids) > 0, "split", split, "a split with at least one prompt")
-    drawn = jax.random.randint(jax.random.fold_in(key, LEVEL), (n,), 0, len(ids), jnp.int32)
-    level_id = ids.start + ids.step * drawn
+    level_id = ids.start + ids.step * uniform_ints(jax.random.fold_in(key, LEVEL), n, len(ids))
     noise = env.draw_reset(jax.random.fold_in(key, RESET), (n,))
     reset = jax.vmap(env.reset, in_axes=(None, 0, 0), axis_size=n)
     return level_id, reset(params, make_level(level_id), noise)
+
+
+def uniform_ints(key: Array, n: int, count: int) -> Int[Array, "N"]:
+    """``n`` numbers below ``count``: one draw, where ``jax.random.randint`` makes two; none for 1.
+
+    The bias of scaling 23 random bits is below ``count`` / 2^23, so large counts take the long way.
+    """
+    if count == 1:
+        return jnp.zeros(n, jnp.int32)
+    if count > 1 << 16:
+        return jax.random.randint(key, (n,), 0, count, jnp.int32)
+    return (jax.random.uniform(key, (n,)) * count).astype(jnp.int32)
 
 
 def _select(ended: Bool[Array, "N"], new: Array, old: Array) -> Array:

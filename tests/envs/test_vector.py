@@ -87,7 +87,7 @@ def test_every_step_against_a_loop() -> None:
     for t in range(T - 1):
         now = jax.random.fold_in(KEY, t)
         noise = PROBE.draw(jax.random.fold_in(now, vector.STEP), (N,))
-        ids = jax.random.randint(jax.random.fold_in(now, vector.LEVEL), (N,), 0, 3, jnp.int32)
+        ids = vector.uniform_ints(jax.random.fold_in(now, vector.LEVEL), N, 3)
         starts = PROBE.draw_reset(jax.random.fold_in(now, vector.RESET), (N,))
         assert np.array_equal(after.reward["true"][t], noise)
         ended = after.terminated[t] | after.truncated[t]
@@ -122,7 +122,7 @@ def test_pooled_hands_out_entries_in_order(pool: int) -> None:
     recycled = 0
     for t in range(T - 1):
         now = jax.random.fold_in(KEY, t)
-        ids = jax.random.randint(jax.random.fold_in(now, vector.LEVEL), (pool,), 0, 3, jnp.int32)
+        ids = vector.uniform_ints(jax.random.fold_in(now, vector.LEVEL), pool, 3)
         starts = PROBE.draw_reset(jax.random.fold_in(now, vector.RESET), (pool,))
         (ended,) = np.nonzero(after.terminated[t] | after.truncated[t])
         for rank, i in enumerate(ended):
@@ -184,8 +184,20 @@ def test_one_batched_draw_each() -> None:
         keys, bits = shapes(n)
         assert keys
         assert all(n not in shape for shape in keys), "keys depend on the step only"
-        # One uniform of the step, and the two halves of one randint over prompts.
-        assert bits == [(n,)] * 3
+        # One uniform of the step and one for the prompts.
+        assert bits == [(n,)] * 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 1000, 1 << 16, 1 << 20])
+def test_drawn_numbers_are_uniform_below_the_count(count: int) -> None:
+    n = 1 << 18
+    drawn = np.asarray(vector.uniform_ints(KEY, n, count))
+    assert drawn.min() >= 0
+    assert drawn.max() < count
+    boxes = min(count, 64)
+    expected = np.bincount(np.arange(count) * boxes // count) * n / count
+    seen = np.bincount(drawn.astype(np.int64) * boxes // count, minlength=boxes)
+    assert np.sum((seen - expected) ** 2 / expected) < boxes + 6 * np.sqrt(2 * boxes)
 
 
 def walk_jaxpr(jaxpr: Any) -> Any:
