@@ -94,12 +94,23 @@ def main() -> None:
 # ------------------------------------------------------------------ what is timed
 
 
-def stepping(env: Any, n: int, steps: int, generator: str) -> Run:
-    """``steps`` random steps of ``n`` instances with restarts; returns a compiled call."""
+def stepping(
+    env: Any,
+    n: int,
+    steps: int,
+    generator: str = "threefry",
+    strategy: Any = "every_step",
+    pool: int = 0,
+    banked: bool = True,
+) -> Run:
+    """``steps`` random steps of ``n`` instances with restarts; returns a compiled call.
+
+    ``banked``: levels of a small split are built once and looked up.
+    """
     params, actions = env.default_params, env.action_space.n
     ids = env.level_ids("train")
     build = jax.vmap(partial(env.make_level, params))
-    if len(ids) <= LARGEST_BANK:
+    if banked and len(ids) <= LARGEST_BANK:
         bank = jax.jit(build)(jnp.arange(ids.start, ids.stop, ids.step, dtype=jnp.int32))
 
         def make_level(level_id: Any) -> Any:
@@ -116,7 +127,15 @@ def stepping(env: Any, n: int, steps: int, generator: str) -> Run:
         now = jax.random.fold_in(key, t)
         action = jax.random.bits(jax.random.fold_in(now, 3), (n,), width) % actions
         stream, after = jaxrl_envs.stream_step(
-            env, params, make_level, "train", stream, action, now
+            env,
+            params,
+            make_level,
+            "train",
+            stream,
+            action,
+            now,
+            strategy=strategy,
+            pool=pool,
         )
         obs = see(params, make_level(stream.level_id), stream.state)
         return (stream, obs, returns + after.reward["true"]), None
