@@ -2,9 +2,9 @@
 
     python benchmarks/resets.py            # a minute or two
 
-``every_step`` computes a reset for every instance and selects; ``pooled`` computes a share of them and
-hands them out; ``never`` is the bound without restarts (episodes end and stand still). Levels are
-rebuilt from their ids, or looked up in a bank that was built once.
+``every_step`` computes a reset for every instance and selects; ``pooled`` computes a share of them
+and hands them out; ``never`` is the bound without restarts (episodes end and stand still). Levels
+are rebuilt from their ids, or looked up in a bank that was built once.
 """
 
 from __future__ import annotations
