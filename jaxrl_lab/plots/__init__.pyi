@@ -1,1 +1,2 @@
 from . import panels as panels
+from . import worlds as worlds
