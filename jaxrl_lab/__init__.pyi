@@ -19,6 +19,7 @@ from .experiments.run import train as train
 from .learners.policy_gradient import PolicyGradient as PolicyGradient
 from .mechanisms.core import mechanism as mechanism
 from .phenomena import load as load
+from .phenomena import resume as resume
 from .phenomena import run as run
 from .recipes import Recipe as Recipe
 from .recipes import recipe as recipe

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +65,23 @@ def save_arrays(file: Path, tree: Any) -> None:
     flat = {_name(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez(stream, allow_pickle=False, **flat)
-            os.replace(beside, file)
-        except BaseException:
-            os.unlink(beside)
-            raise
+        write_archive(file, flat)
+
+
+def write_archive(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """A NumPy archive, written beside its place and moved there in one step.
+
+    Raises:
+        OSError: no place, no permission, no space; nothing half-written is left.
+    """
+    handle, beside = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+        os.replace(beside, file)
+    except BaseException:
+        os.unlink(beside)
+        raise
 
 
 def _name(path: tuple[Any, ...]) -> str:

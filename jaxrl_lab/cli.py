@@ -6,11 +6,12 @@ gets one line on stderr and exit code 2.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,25 @@ def run(
 
     _collect_seldom()
     folder = out or store.default_folder(phenomenon)
-    report = phenomena.run(
-        phenomenon, tier=tier, seeds=seeds, settings=changes, out=folder, quiet=quiet or as_json
-    )
+    with _resumable(folder):
+        report = phenomena.run(
+            phenomenon, tier=tier, seeds=seeds, settings=changes, out=folder, quiet=quiet or as_json
+        )
+    _show(report, as_json)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def resume(folder: Path, as_json: bool, quiet: bool) -> None:
+    """Go on with the run DIR that was interrupted or killed."""
+    from jaxrl_lab import phenomena
+
+    _collect_seldom()
+    folder = folder.with_name(folder.name.removesuffix(".unfinished"))
+    with _resumable(folder):
+        report = phenomena.resume(folder, quiet=quiet or as_json)
     _show(report, as_json)
 
 
@@ -124,6 +141,23 @@ def _known_phenomenon(name: str) -> None:
         raise BadInput("phenomenon", name, "a phenomenon", names)
 
 
+class InterruptError(Exception):
+    """The user stopped the work; the message says what can be done with what is left."""
+
+
+@contextlib.contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """An interrupt says how to go on."""
+    from jaxrl_lab.experiments.checkpoint import place_of
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = place_of(folder).exists()
+        how = f"go on with: jaxrl-lab resume {folder}" if kept else "nothing was written"
+        raise InterruptError(how) from None
+
+
 def _collect_seldom() -> None:
     """Tracing makes a million small objects and no garbage; collecting costs a tenth of a run."""
     gc.freeze()
@@ -160,8 +194,9 @@ def main() -> None:
         _fail(_usage(error))
     except click.ClickException as error:
         _fail(error.format_message())
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; nothing was written", err=True)
+    except (click.Abort, KeyboardInterrupt, InterruptError) as error:
+        how = error if isinstance(error, InterruptError) else "nothing was written"
+        click.echo(f"interrupted; {how}", err=True)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)  # a compile under way would otherwise be waited for

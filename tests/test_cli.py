@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 from jaxrl_lab import cli
 
@@ -183,24 +184,68 @@ def test_mistakes_from_a_shell(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
-def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
     long = ["--set", "updates=1000000", "--set", "measure_every=1000000", "--out", "run"]
-    with subprocess.Popen(
-        [*COMMAND, *RUN, *TINY, *long],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        time.sleep(8)
-        assert process.poll() is None
+    with start(*RUN, *TINY, *long, cwd=tmp_path) as process:
+        wait_for(tmp_path / "run.unfinished" / "manifest.json", process)
+        time.sleep(2)
         process.send_signal(signal.SIGINT)
         try:
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 130, err
-    assert "interrupted; nothing was written" in err
+    assert "jaxrl-lab resume run" in err
     assert "Traceback" not in err
     assert out == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["run.unfinished"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+def test_a_killed_run_is_resumed_with_the_same_bits(tmp_path: Path) -> None:
+    with start(*RUN, *TINY, "--out", "run", cwd=tmp_path) as process:
+        wait_for(tmp_path / "run.unfinished" / "interventions" / "0" / "state-20.npz", process)
+        process.kill()
+    assert not (tmp_path / "run").exists()
+    refused = spawn(*RUN, *TINY, "--out", "run", cwd=tmp_path)
+    assert refused.code == 2
+    assert "jaxrl-lab resume run" in refused.err
+    assert spawn("resume", "run", "--quiet", cwd=tmp_path).code == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+    assert spawn(*RUN, *TINY, "--out", "whole", cwd=tmp_path).code == 0
+    for group in ("interventions", "breakdown"):
+        one, other = (
+            xr.load_dataset(tmp_path / name / "results.nc", group=group, engine="h5netcdf")
+            for name in ("run", "whole")
+        )
+        assert set(one) == set(other)
+        for name in one:
+            assert one[name].values.tobytes() == other[name].values.tobytes(), name
+
+
+def test_resuming_what_was_never_begun_is_a_complaint(tmp_path: Path) -> None:
+    said = spawn("resume", "nothing", cwd=tmp_path)
+    assert said.code == 2
+    assert "unfinished run" in said.err
     assert list(tmp_path.iterdir()) == []
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """A command that runs on while the test goes on."""
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Until a file is there, as long as the process lives."""
+    for _ in range(1200):
+        if path.exists():
+            return
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    raise AssertionError(f"{path} never came")

@@ -20,6 +20,7 @@ import numpy as np
 from jaxrl_envs import BadInput, Environment
 from jaxtyping import Array, Int
 
+from jaxrl_lab.experiments.checkpoint import ProgramCheckpoints
 from jaxrl_lab.learners.policy_gradient import PolicyGradient
 from jaxrl_lab.mechanisms.core import canonical
 from jaxrl_lab.policies.core import Policy
@@ -152,11 +153,13 @@ def run_program(
     compiled: Compiled,
     seeds: Sequence[int],
     on_chunk: Callable[[int], None] = lambda updates: None,
+    checkpoints: ProgramCheckpoints | None = None,
 ) -> tuple[LearnerState, dict[str, np.ndarray]]:
     """Train every arm and seed of a program.
 
     Args:
         on_chunk: called after each chunk with the updates it did; what it raises ends the run.
+        checkpoints: where every chunk is kept, and from where a run that was cut goes on.
 
     Returns:
         Final states with leading axes ``[arms, seeds]``, and curves ``[arms, seeds, points]``:
@@ -166,14 +169,25 @@ def run_program(
     keys, recipes = seed_keys(seeds), compiled.program.numbers[0]
     worlds, states = compiled.start(compiled.program.numbers, keys)
     first = jax.tree.map(jnp.copy, states.params)
-    points = [jax.device_get(compiled.measure(worlds, first, states))]
+    saved = checkpoints.load(states) if checkpoints else None
+    if saved:
+        states, points, done = saved.states, list(saved.points), saved.done
+        on_chunk(done)
+    else:
+        points, done = [jax.device_get(compiled.measure(worlds, first, states))], 0
+        if checkpoints:
+            checkpoints.save(0, states, points[-1])
     total = jnp.int32(compiled.updates)
-    for start in range(0, compiled.updates, compiled.length):
+    for start in range(done, compiled.updates, compiled.length):
         states, point = compiled.chunk(
             recipes, worlds, states, first, keys, jnp.int32(start), total
         )
         points.append(jax.device_get(point))  # waits for the chunk, so progress is real
+        if checkpoints:
+            checkpoints.save(start + compiled.length, states, points[-1])
         on_chunk(compiled.length)
+    if checkpoints:
+        checkpoints.wait()
     return states, _curves(points)
 
 

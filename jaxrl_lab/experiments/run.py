@@ -21,6 +21,7 @@ from jaxrl_lab.cache import CACHE_VARIABLE as CACHE_VARIABLE
 from jaxrl_lab.cache import cache_folder as cache_folder
 from jaxrl_lab.cache import use_compilation_cache
 from jaxrl_lab.experiments import spec
+from jaxrl_lab.experiments.checkpoint import ProgramCheckpoints
 from jaxrl_lab.experiments.population import (
     Arm,
     Compiled,
@@ -67,12 +68,23 @@ class Running:
             for program in group_arms(arms)
         ]
 
-    def result(self, progress: Progress | None = None) -> Result:
-        """Train every arm on every seed, program after program."""
+    def result(
+        self, progress: Progress | None = None, checkpoints: Callable[[int], Any] | None = None
+    ) -> Result:
+        """Train every arm on every seed, program after program.
+
+        Args:
+            checkpoints: number of a program -> its checkpoints, to keep and to go on from.
+        """
         progress = progress or Progress(quiet=True)
         progress.start(self.updates * len(self.arms) * len(self.seeds))
         try:
-            return self._assemble([self._train(job.result(), progress) for job in self._jobs])
+            return self._assemble(
+                [
+                    self._train(job.result(), progress, checkpoints(i) if checkpoints else None)
+                    for i, job in enumerate(self._jobs)
+                ]
+            )
         except BaseException:
             self.stop()
             raise
@@ -84,11 +96,16 @@ class Running:
         for job in self._jobs:
             job.cancel()
 
-    def _train(self, compiled: Compiled, progress: Progress) -> Trained:
+    def _train(
+        self, compiled: Compiled, progress: Progress, checkpoints: ProgramCheckpoints | None
+    ) -> Trained:
         members = compiled.program.size * len(self.seeds)
         begin = time.perf_counter()
         state, curves = run_program(
-            compiled, self.seeds, lambda updates: progress.advance(updates * members)
+            compiled,
+            self.seeds,
+            lambda updates: progress.advance(updates * members),
+            checkpoints,
         )
         return Trained(compiled, state, curves, time.perf_counter() - begin)
 

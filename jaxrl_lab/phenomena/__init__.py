@@ -10,8 +10,10 @@ from typing import Any
 
 from jaxrl_envs import BadInput
 
-from jaxrl_lab.experiments import store
+from jaxrl_lab import config
+from jaxrl_lab.experiments import checkpoint, store
 from jaxrl_lab.experiments.result import Result
+from jaxrl_lab.experiments.spec import Study
 from jaxrl_lab.phenomena.core import (
     Analysis,
     Phenomenon,
@@ -61,11 +63,44 @@ def run(
         study = study.with_setting("seeds", seeds)
     for path, value in (settings or {}).items():
         study = study.with_setting(path, value)
-    if out is not None:
-        store.study_text(study)  # refused now rather than after the training
-        store.claim_folder(Path(out))
-    report = run_study(phenomenon, study, quiet)
-    return report if out is None else report.save(Path(out))
+    if out is None:
+        return run_study(phenomenon, study, quiet)
+    folder, text = Path(out), store.study_text(study)  # refused now, not after the training
+    store.claim_folder(folder)
+    saved = checkpoint.create(folder, text, store.versions())
+    return _finish(phenomenon, study, quiet, saved, folder)
+
+
+def resume(folder: str | Path, *, quiet: bool = True) -> Report:
+    """Go on with a run that was cut: ``lab.resume("runs/entropy_collapse/…")``.
+
+    Nothing is lost but the chunk that was running, and the result has the bits of a run that was
+    never cut, on the same device and versions.
+
+    Raises:
+        BadInput: no unfinished run, a damaged one, or one begun under other versions.
+    """
+    folder = Path(folder)
+    saved, text = checkpoint.reopen(folder, store.versions())
+    store.claim_folder(folder)
+    study = store.parse_study(config.parse_yaml(text, "manifest.json"))
+    return _finish(find(study.name), study, quiet, saved, folder)
+
+
+def _finish(
+    phenomenon: Phenomenon,
+    study: Study,
+    quiet: bool,
+    saved: checkpoint.Checkpoints,
+    folder: Path,
+) -> Report:
+    try:
+        report = run_study(phenomenon, study, quiet, saved).save(folder)
+    except BadInput:  # nothing that could be gone on with
+        saved.remove()
+        raise
+    saved.remove()
+    return report
 
 
 def load(folder: str | Path) -> Report:
@@ -92,4 +127,14 @@ def load(folder: str | Path) -> Report:
     return replace(conclude(phenomenon, study, runs), folder=folder)
 
 
-__all__ = ["Analysis", "Phenomenon", "Report", "find", "load", "load_study", "names", "run"]
+__all__ = [
+    "Analysis",
+    "Phenomenon",
+    "Report",
+    "find",
+    "load",
+    "load_study",
+    "names",
+    "resume",
+    "run",
+]

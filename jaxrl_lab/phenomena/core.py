@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from jaxrl_envs import BadInput
 
 from jaxrl_lab import config, plots
 from jaxrl_lab.experiments import store
+from jaxrl_lab.experiments.checkpoint import Checkpoints
 from jaxrl_lab.experiments.claims import Claim, Verdict, claims_hash, decide
 from jaxrl_lab.experiments.population import Arm, Measure
 from jaxrl_lab.experiments.progress import Progress
@@ -170,8 +172,13 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in config.folder().glob("*.yaml")))
 
 
-def run_study(phenomenon: Phenomenon, study: Study, quiet: bool = True) -> Report:
-    """Run every experiment of a study and decide its claims."""
+def run_study(
+    phenomenon: Phenomenon,
+    study: Study,
+    quiet: bool = True,
+    checkpoints: Checkpoints | None = None,
+) -> Report:
+    """Run every experiment of a study, or what is left of it, and decide its claims."""
     begin = time.perf_counter()
     running = {
         name: start_arms(arms, **study.experiments[name].sizes, **phenomenon.measuring(name))
@@ -180,7 +187,10 @@ def run_study(phenomenon: Phenomenon, study: Study, quiet: bool = True) -> Repor
     run_ahead(_import_for_the_end)
     try:
         runs = {
-            name: one.result(Progress(quiet, f"{study.name}/{name}"))
+            name: one.result(
+                Progress(quiet, f"{study.name}/{name}"),
+                partial(checkpoints.program, name) if checkpoints else None,
+            )
             for name, one in running.items()
         }
     except BaseException:

@@ -1,0 +1,185 @@
+"""Runs that were cut go on where they were, with the bits they would have had."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from experiment_cases import experiment
+from experiment_cases import light as light
+from jaxrl_envs import BadInput
+
+from jaxrl_lab.experiments import checkpoint
+from jaxrl_lab.experiments.population import compile_program, group_arms, run_program
+from jaxrl_lab.experiments.run import no_measure
+
+UPDATES, EVERY, SEEDS = 40, 2, range(3)
+VERSIONS = {"jax": "1.2.3", "device": "cpu: abacus"}
+
+
+class CutError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    arms = {
+        "a": {"recipe.optimizer": [{"adam": {"learning_rate": 0.1}}]},
+        "b": {"recipe.optimizer": [{"adam": {"learning_rate": 0.3}}]},
+    }
+    (program,) = group_arms(experiment(arms, actions=6).build())
+    return compile_program(program, SEEDS, UPDATES, EVERY, no_measure)
+
+
+@pytest.fixture(scope="module")
+def whole(compiled):
+    return run_program(compiled, SEEDS)
+
+
+def program_at(folder: Path) -> checkpoint.ProgramCheckpoints:
+    return checkpoint.Checkpoints(folder).program("main", 0)
+
+
+def cut_after(compiled, folder: Path, chunks: int) -> None:
+    """Run until so many chunks are done, then stop as abruptly as Python can."""
+    left = chunks
+
+    def count(updates: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise CutError
+
+    saved = program_at(folder)
+    with pytest.raises(CutError):
+        run_program(compiled, SEEDS, count, saved)
+    saved.wait()
+
+
+def assert_same(one, other) -> None:
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 7, 19])
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(compiled, whole, tmp_path, chunks):
+    cut_after(compiled, tmp_path, chunks)
+    redone = []
+    again = run_program(compiled, SEEDS, redone.append, program_at(tmp_path))
+    assert_same(again, whole)
+    assert redone[0] == compiled.length * (chunks + 1), "what was done is not done again"
+    assert sum(redone) == UPDATES
+
+
+def test_cut_many_times(compiled, whole, tmp_path):
+    for _ in range(5):
+        cut_after(compiled, tmp_path, 2)
+    assert_same(run_program(compiled, SEEDS, checkpoints=program_at(tmp_path)), whole)
+
+
+def test_a_finished_program_is_read_and_not_run(compiled, whole, tmp_path):
+    run_program(compiled, SEEDS, checkpoints=program_at(tmp_path))
+    redone = []
+    assert_same(run_program(compiled, SEEDS, redone.append, program_at(tmp_path)), whole)
+    assert redone == [UPDATES]
+
+
+def test_only_the_last_states_are_kept(compiled, tmp_path):
+    cut_after(compiled, tmp_path, 6)
+    names = sorted(p.name for p in (tmp_path / "main" / "0").glob("state-*"))
+    assert names == ["state-12.npz", "state-14.npz"]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+DAMAGES = {
+    "truncated": lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]),
+    "flipped": lambda p: p.write_bytes(flip(p.read_bytes())),
+    "empty": lambda p: p.write_bytes(b""),
+    "foreign": lambda p: np.savez(p, hello=np.zeros(3)),
+    "other shapes": lambda p: np.savez(p, **{k: np.zeros(9) for k in np.load(p).files}),
+    "a pickle": lambda p: np.savez(
+        p, allow_pickle=True, **{k: np.array([{}], object) for k in np.load(p).files}
+    ),
+}
+
+
+def flip(data: bytes) -> bytes:
+    at = len(data) // 2
+    return data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :]
+
+
+# Points have no form of their own that foreign arrays could be compared with.
+CASES = [("state-14.npz", d) for d in DAMAGES]
+CASES += [("points-14.npz", d) for d in ("truncated", "flipped", "empty", "a pickle")]
+
+
+@pytest.mark.parametrize(("which", "damage"), CASES)
+def test_a_damaged_file_costs_one_chunk(compiled, whole, tmp_path, capsys, which, damage):
+    cut_after(compiled, tmp_path, 6)
+    DAMAGES[damage](tmp_path / "main" / "0" / which)
+    redone = []
+    assert_same(run_program(compiled, SEEDS, redone.append, program_at(tmp_path)), whole)
+    assert redone[0] == 12
+    told = capsys.readouterr().err
+    assert "damaged checkpoint" in told
+    assert "state-14" in told
+
+
+def test_where_every_state_is_damaged_the_program_starts_anew(compiled, whole, tmp_path, capsys):
+    cut_after(compiled, tmp_path, 6)
+    for path in (tmp_path / "main" / "0").glob("state-*"):
+        DAMAGES["truncated"](path)
+    redone = []
+    assert_same(run_program(compiled, SEEDS, redone.append, program_at(tmp_path)), whole)
+    assert redone[0] == compiled.length
+    assert capsys.readouterr().err.count("damaged checkpoint") == 2
+
+
+def test_a_full_disk_costs_the_safety_and_not_the_run(
+    compiled, whole, tmp_path, capsys, monkeypatch
+):
+    def full(file, arrays):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_archive", full)
+    assert_same(run_program(compiled, SEEDS, checkpoints=program_at(tmp_path)), whole)
+    assert "No space left on device" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ the study around it
+
+
+def test_a_study_is_begun_once_and_reopened_with_its_configuration(tmp_path):
+    folder = tmp_path / "runs" / "one"
+    made = checkpoint.create(folder, "phenomenon: x\n", VERSIONS)
+    assert checkpoint.reopen(folder, VERSIONS) == (made, "phenomenon: x\n")
+    with pytest.raises(BadInput, match="resume"):
+        checkpoint.create(folder, "phenomenon: x\n", VERSIONS)
+    made.remove()
+    assert not checkpoint.place_of(folder).exists()
+
+
+def test_other_versions_are_refused_with_the_difference(tmp_path):
+    checkpoint.create(tmp_path / "run", "", VERSIONS)
+    with pytest.raises(BadInput, match=r"jax.*1\.2\.3.*9\.9") as told:
+        checkpoint.reopen(tmp_path / "run", VERSIONS | {"jax": "9.9"})
+    assert "abacus" not in str(told.value), "what is the same is not shown"
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"config": 1}', "\x00\xff"])
+def test_a_missing_or_foreign_manifest_is_a_complaint(tmp_path, text):
+    place = checkpoint.place_of(tmp_path / "run")
+    place.mkdir()
+    if text is not None:
+        (place / checkpoint.MANIFEST).write_text(text, encoding="latin-1")
+    with pytest.raises(BadInput, match="DIR"):
+        checkpoint.reopen(tmp_path / "run", VERSIONS)
+
+
+def test_a_manifest_is_readable_text(tmp_path):
+    checkpoint.create(tmp_path / "run", "a: 1\n", VERSIONS)
+    text = (checkpoint.place_of(tmp_path / "run") / checkpoint.MANIFEST).read_text()
+    assert json.loads(text)["versions"] == VERSIONS
