@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env test test-slow lint format notebooks notebooks-check lock clean
+.PHONY: help demo env test test-slow lint format notebooks notebooks-check worlds lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ notebooks: env ## execute the notebooks in place and store their outputs (NOTEBO
 
 notebooks-check: env ## execute copies of the notebooks and compare their two halves
 	$(BIN)/python scripts/notebooks.py check $(NOTEBOOKS)
+
+worlds: env ## measure every world, and write the tables of README.md and docs/worlds.md
+	$(BIN)/python benchmarks/worlds.py --json docs/benchmarks/worlds.json
+	$(BIN)/python scripts/worlds_table.py
 
 lock: ## resolve pyproject.toml anew, for every supported Python at hand
 	@for version in 3.11 3.12 3.13; do \
