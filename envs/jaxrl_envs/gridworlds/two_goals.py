@@ -10,27 +10,36 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8, UInt16
+from jaxtyping import Array, Float, Int, UInt8
 
 from jaxrl_envs.core import Box, Discrete, Solutions, Transition
 from jaxrl_envs.errors import BadInput, expect
+from jaxrl_envs.gridworlds.moves import (
+    LARGEST,
+    LONGEST,
+    Clock,
+    best_return,
+    coordinates,
+    drawing,
+    first_clock,
+    neighbors,
+    picture,
+    slipped,
+    slippery,
+    tick,
+)
+from jaxrl_envs.picture import Picture
 from jaxrl_envs.tabular import TabularMDP
-
-LARGEST = 15
-"""A cell number must fit into one byte."""
-MOVES = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])
-"""Row and column change of up, right, down, left; a quarter turn clockwise adds 1 (mod 4)."""
 
 
 class Geometry(NamedTuple):
     """Everything about the grids of one size, as static NumPy tables.
 
-    ``next[S, A]`` is the neighbor (the cell itself at a wall); the rows of ``rotation``, ``row``,
-    ``start`` and ``goals[:, 2]`` are levels, in a fixed shuffled order; ``binomial[u, l]`` is the
-    number of routes that go u cells up and l to the side.
+    The rows of ``rotation``, ``row``, ``start`` and ``goals[:, 2]`` are levels, in a fixed
+    shuffled order; ``binomial[u, l]`` is the number of routes that go u cells up and l to the
+    side.
     """
 
-    next: np.ndarray
     rotation: np.ndarray
     row: np.ndarray
     start: np.ndarray
@@ -41,8 +50,6 @@ class Geometry(NamedTuple):
 @cache
 def geometry(size: int) -> Geometry:
     """The tables of an N×N grid. Cached: they are constants of every program that uses them."""
-    cells = np.stack(np.divmod(np.arange(size * size), size), axis=1)
-    moved = np.clip(cells[:, None, :] + MOVES, 0, size - 1)  # clipping is staying: one axis moves
     mid = size // 2
     order = np.random.RandomState(0).permutation(4 * (size - 1))  # this generator is frozen
     rotation, row = np.divmod(order, size - 1)
@@ -57,7 +64,6 @@ def geometry(size: int) -> Geometry:
     goals = np.stack([turned(zero, zero), turned(zero, far)], axis=1)
     binomial = [[comb(u + side, side) for side in range(mid + 1)] for u in range(size)]
     return Geometry(
-        next=(moved @ [size, 1]).astype(np.uint8),
         rotation=rotation.astype(np.int32),
         row=row.astype(np.int32),
         start=turned(row, np.full_like(row, mid)).astype(np.uint8),
@@ -103,7 +109,7 @@ class State:
     """Where the agent stands and how many steps it took: 2 bytes (3 with a horizon above 255)."""
 
     cell: UInt8[Array, ""]
-    clock: UInt8[Array, ""] | UInt16[Array, ""]
+    clock: Clock
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,12 @@ class TwoGoals:
     def __post_init__(self) -> None:
         odd = 3 <= self.size <= LARGEST and self.size % 2 == 1
         expect(odd, "size", self.size, f"an odd number, 3 to {LARGEST}")
-        expect(0 <= self.horizon <= 65535, "horizon", self.horizon, "0 (4 * size) to 65535 steps")
+        expect(
+            0 <= self.horizon <= LONGEST,
+            "horizon",
+            self.horizon,
+            f"0 (4 * size) to {LONGEST} steps",
+        )
         most = 4 * (self.size - 1)
         expect(1 <= self.levels <= most, "levels", self.levels, f"1 to {most} (4 * (size - 1))")
         rest = most - self.levels
@@ -201,8 +212,7 @@ class TwoGoals:
         return jax.random.uniform(key, batch_shape, jnp.float32) if self.slippery else ()
 
     def reset(self, params: Params, level: Level, noise: tuple[()]) -> State:
-        clock = jnp.uint8 if self.horizon <= 255 else jnp.uint16
-        return State(jnp.asarray(level.start, jnp.uint8), jnp.zeros((), clock))
+        return State(jnp.asarray(level.start, jnp.uint8), first_clock(self.horizon))
 
     def step(
         self,
@@ -215,12 +225,10 @@ class TwoGoals:
         move = jnp.clip(jnp.asarray(action, jnp.int32), 0, 3)
         if self.slippery:
             assert not isinstance(noise, tuple)  # what `draw` gave
-            turn = jnp.where(noise < params.slip / 2, 1, jnp.where(noise < params.slip, 3, 0))
-            move = (move + turn) % 4
+            move = slipped(move, noise, params.slip)
         over = jnp.any(state.cell == level.goals)  # a finished episode stands still, without pay
-        cell = jnp.where(over, state.cell, jnp.asarray(geometry(self.size).next)[state.cell, move])
-        late = state.clock >= self.horizon  # compared before adding: the clock must not wrap
-        clock = jnp.where(late, state.clock, state.clock + 1)
+        cell = jnp.where(over, state.cell, jnp.asarray(neighbors(self.size))[state.cell, move])
+        clock = tick(state.clock, self.horizon)
         at_goal = cell == level.goals
         pay = jnp.where(at_goal[0], 1.0, jnp.where(at_goal[1], params.second_reward, 0.0))
         reward = jnp.where(over, 0.0, pay - params.step_cost)
@@ -238,22 +246,11 @@ class TwoGoals:
     def observe(self, params: Params, level: Level, state: State) -> Array:
         if self.observation == "cell":
             return level.id * self.size**2 + state.cell.astype(jnp.int32)
-        places = jnp.concatenate([state.cell[None], level.goals]).astype(jnp.int32)
-        rows_columns = jnp.stack([places // self.size, places % self.size], axis=1)
-        return 2.0 * rows_columns.reshape(6).astype(jnp.float32) / (self.size - 1) - 1.0
+        return coordinates(jnp.concatenate([state.cell[None], level.goals]), self.size)
 
     def optimal_value(self, params: Params, level: Level) -> Float[Array, ""]:
-        """The best expected return within the horizon, by backward induction over the clock.
-
-        V_h(s) = max_a E[r + V_{h-1}(s')], with V = 0 at the goals.
-        """
-        mdp = self.tabular(params, level)
-
-        def backward(value: Float[Array, "S"], _: None) -> tuple[Float[Array, "S"], None]:
-            return jnp.max(mdp.reward + mdp.expect(value), axis=1), None
-
-        value, _ = jax.lax.scan(backward, jnp.zeros(self.size**2), length=self.horizon)
-        return value[level.start]
+        """The best expected return within the horizon, by backward induction over the clock."""
+        return best_return(self.tabular(params, level))
 
     def solutions(self, params: Params, level: Level) -> Solutions:
         """The shortest routes to the better goal, or to both where they pay the same.
@@ -293,7 +290,7 @@ class TwoGoals:
 
     def tabular(self, params: Params, level: Level) -> TabularMDP:
         """States are cells; the clock is left to the caller through ``horizon``."""
-        ahead = jnp.asarray(geometry(self.size).next).astype(jnp.int32)
+        ahead = jnp.asarray(neighbors(self.size)).astype(jnp.int32)
         cells = jnp.arange(self.size**2)
         goals = level.goals.astype(jnp.int32)
         terminal = jnp.zeros(self.size**2, bool).at[goals].set(True)
@@ -301,9 +298,7 @@ class TwoGoals:
         pay = jnp.zeros(self.size**2).at[goals].set(jnp.stack([1.0, params.second_reward]))
         reward, P = pay[ahead], None
         if self.slippery:
-            one_hot = jax.nn.one_hot(ahead, self.size**2)
-            aside = jnp.roll(one_hot, 1, axis=1) + jnp.roll(one_hot, -1, axis=1)
-            P = (1.0 - params.slip) * one_hot + (params.slip / 2) * aside
+            P = slippery(ahead, params.slip)
             reward = P @ pay
         return TabularMDP(
             reward=jnp.where(terminal[:, None], 0.0, reward - params.step_cost),
@@ -319,12 +314,17 @@ class TwoGoals:
         """The number of the state in :meth:`tabular`: its cell."""
         return state.cell.astype(jnp.int32)
 
+    def _marks(self, level: Level) -> dict[int, str]:
+        return {goal: str(number) for number, goal in enumerate(level.goals.tolist())}
+
+    def picture(self, params: Params, level: Level) -> Picture:
+        """The goals, and where each state of :meth:`tabular` stands."""
+        marks = {int(level.start): "S", **self._marks(level)}
+        return picture(self.size, np.arange(self.size**2), marks)
+
     def render(self, params: Params, level: Level, state: State) -> str:
         """The grid: 0 and 1 are the goals, A the agent, * the agent on a goal."""
-        marks = ["."] * self.size**2
-        for number, goal in enumerate(level.goals.tolist()):
-            marks[goal] = str(number)
+        marks = self._marks(level)
         cell = int(state.cell)
-        marks[cell] = "A" if marks[cell] == "." else "*"
-        rows = [" ".join(marks[i : i + self.size]) for i in range(0, len(marks), self.size)]
-        return "\n".join([f"level {int(level.id)}  step {int(state.clock)}", *rows])
+        marks[cell] = "*" if cell in marks else "A"
+        return drawing(self.size, marks, f"level {int(level.id)}  step {int(state.clock)}")
