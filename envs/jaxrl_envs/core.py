@@ -173,9 +173,24 @@ class Environment(Protocol):
 
 
 BUILT_IN = {
+    "bandit/meta": "jaxrl_envs.bandits.meta:MetaBandit",
     "bandit/modes": "jaxrl_envs.bandits.modes:ModesBandit",
+    "bandit/proxy": "jaxrl_envs.bandits.proxy:ProxyBandit",
+    "bandit/slots": "jaxrl_envs.bandits.slots:Slots",
+    "gridworld/dark_room": "jaxrl_envs.gridworlds.dark_room:DarkRoom",
+    "gridworld/deep_sea": "jaxrl_envs.gridworlds.deep_sea:DeepSea",
+    "gridworld/four_rooms": "jaxrl_envs.gridworlds.four_rooms:FourRooms",
+    "gridworld/open": "jaxrl_envs.gridworlds.open:OpenGrid",
+    "gridworld/proxy": "jaxrl_envs.gridworlds.proxy:ProxyGrid",
+    "gridworld/maze": "jaxrl_envs.gridworlds.maze:Maze",
     "gridworld/two_goals": "jaxrl_envs.gridworlds.two_goals:TwoGoals",
+    "reasoning/kv_hop": "jaxrl_envs.reasoning.kv_hop:KVHop",
     "reasoning/modular_chain": "jaxrl_envs.reasoning.modular_chain:ModularChain",
+    "reasoning/pad_length": "jaxrl_envs.reasoning.pad_length:PadLength",
+    "reasoning/rewrite": "jaxrl_envs.reasoning.rewrite:Rewrite",
+    "reasoning/self_correct": "jaxrl_envs.reasoning.self_correct:SelfCorrect",
+    "reasoning/think_answer": "jaxrl_envs.reasoning.think_answer:ThinkAnswer",
+    "reasoning/vm_program": "jaxrl_envs.reasoning.vm_program:VmProgram",
 }
 """The package's own worlds, imported when they are made."""
 

@@ -1,5 +1,26 @@
 """Oracles: exact values, gradients and updates of small worlds, to lay next to sampled ones."""
 
+from jaxrl_lab.exact.attempts import (
+    distinct_modes,
+    distinct_solutions,
+    expected_best,
+    mean_pass_at_k,
+    mode_mass,
+)
+from jaxrl_lab.exact.discounted import (
+    Stationary,
+    discounted_occupancy,
+    discounted_return,
+    discounted_value,
+    fully_observed,
+    soft_stationary,
+)
+from jaxrl_lab.exact.divergences import (
+    action_occupancy,
+    occupancy_chi_squared,
+    occupancy_kl,
+    trajectory_chi_squared,
+)
 from jaxrl_lab.exact.dynamics import (
     covariance,
     difficulty_weight,
@@ -21,6 +42,8 @@ from jaxrl_lab.exact.gradients import (
     natural_gradient,
     policy_gradient,
 )
+from jaxrl_lab.exact.groups import Moments, compositions, exact_moments, sampled_moments
+from jaxrl_lab.exact.levels import tabulate
 from jaxrl_lab.exact.solutions import (
     log_success,
     solution_count,
@@ -41,33 +64,53 @@ from jaxrl_lab.exact.solve import (
 )
 
 __all__ = [
+    "Moments",
     "Solution",
+    "Stationary",
+    "action_occupancy",
+    "compositions",
     "covariance",
     "difficulty_weight",
+    "discounted_occupancy",
+    "discounted_return",
+    "discounted_value",
+    "distinct_modes",
+    "distinct_solutions",
     "entropy_gradient",
+    "exact_moments",
+    "expected_best",
     "expected_return",
     "expected_update",
     "first_order_entropy_change",
     "flow_invariants",
+    "fully_observed",
     "kl_gradient",
     "log_success",
+    "mean_pass_at_k",
     "measured_entropy_change",
+    "mode_mass",
     "natural_gradient",
     "natural_gradient_entropy_change",
     "occupancy",
+    "occupancy_chi_squared",
+    "occupancy_kl",
     "optimal",
     "policy_gradient",
     "policy_gradient_entropy_change",
     "reinforce_entropy_change",
     "replicator_flow",
     "rows_to_states",
+    "sampled_moments",
     "second_order_entropy_change_random_rewards",
     "soft_optimal",
+    "soft_stationary",
     "softmax_flow",
     "solution_count",
     "success",
     "success_entropy",
     "success_policy",
+    "tabulate",
+    "trajectory_chi_squared",
     "trajectory_entropy",
     "trajectory_kl",
     "tuples",

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxrl_envs.errors import expect
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxrl_lab.exact.attempts import hit
 from jaxrl_lab.policies.distributions import entropy_of
 
 
@@ -51,12 +52,6 @@ def solution_deficit(
     return jnp.where(alive, jnp.maximum(deficit, 0.0), jnp.where(count > 0, jnp.inf, 0.0))
 
 
-def _hit(p: Float[Array, "..."], k: int) -> Float[Array, "..."]:
-    # expm1 and log1p keep rare answers: 1 - (1 - 1e-9)^k is 0 in float32.
-    sure = p >= 1.0
-    return jnp.where(sure, 1.0, -jnp.expm1(k * jnp.log1p(-jnp.where(sure, 0.0, p))))
-
-
 def pass_at_k(p: Float[Array, "..."], k: int) -> Float[Array, "..."]:
     """pass@k = 1 − (1 − p)^k for a known success probability p (see :func:`accuracy`).
 
@@ -64,7 +59,7 @@ def pass_at_k(p: Float[Array, "..."], k: int) -> Float[Array, "..."]:
         BadInput: k below 1.
     """
     expect(k >= 1, "k", k, "at least 1 sample")
-    return _hit(p, k)
+    return hit(p, k)
 
 
 def estimated_pass_at_k(successes: Int[Array, "..."], n: int, k: int) -> Float[Array, "..."]:
@@ -93,7 +88,7 @@ def coverage_at_k(
         BadInput: k below 1.
     """
     expect(k >= 1, "k", k, "at least 1 sample")
-    seen = jnp.sum(jnp.where(correct, _hit(jnp.exp(logp), k), 0.0), axis=-1)
+    seen = jnp.sum(jnp.where(correct, hit(jnp.exp(logp), k), 0.0), axis=-1)
     return seen / jnp.maximum(jnp.sum(correct, axis=-1, dtype=logp.dtype), 1.0)
 
 

@@ -15,6 +15,9 @@ from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.rollouts.world import World, levels_at
 from jaxrl_lab.types import Batch, Plan, Tree
 
+Carry = tuple[Tree, Tree, Bool[Array, "B G"]]
+"""Between two steps: states, the policy's memory, and which episodes are still running."""
+
 
 def collect_episodes(
     env: Environment,
@@ -36,19 +39,60 @@ def collect_episodes(
     """
     shape = plan.valid.shape
     levels = levels_at(env, world, plan.level_ids)
-    over_groups = _over_groups(shape)
-    reset = over_groups(env.reset, (False, True, True))
-    step = over_groups(env.step, (False, True, True, True, True))
-    see = over_groups(env.observe, (False, True, True))
+    advance = player(env, policy, world, params, levels, shape, bootstrap=bootstrap)
 
-    def play(carry: tuple[Any, ...], t: Int[Array, ""]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        state, memory, running = carry
+    def play(carry: Carry, t: Int[Array, ""]) -> tuple[Carry, dict[str, Any]]:
         first = jnp.broadcast_to(t == 0, shape)
+        return advance(carry, first, *luck(env, key, t, shape))
+
+    start_noise = env.draw_reset(named(key, "reset"), shape)
+    state = over_groups(shape)(env.reset, (False, True, True))(world.params, levels, start_noise)
+    memory = policy.start(shape)
+    begin = (state, memory, jnp.ones(shape, bool))
+    _, seen = jax.lax.scan(play, begin, jnp.arange(env.horizon, dtype=jnp.int32))
+    return as_batch(seen, plan.level_ids[:, None, None], memory, plan.valid, plan.source)
+
+
+def luck(
+    env: Environment, key: Array, t: Int[Array, ""], shape: tuple[int, ...]
+) -> tuple[Float[Array, "..."], Tree]:
+    """What chance holds for step t of a batch: the policy's uniforms and the world's noise."""
+    u = jax.random.uniform(jax.random.fold_in(named(key, "act"), t), shape)
+    return u, env.draw(jax.random.fold_in(named(key, "env"), t), shape)
+
+
+def player(
+    env: Environment,
+    policy: Policy,
+    world: World,
+    params: Tree,
+    levels: Tree,
+    shape: tuple[int, ...],
+    *,
+    bootstrap: bool = False,
+) -> Callable[..., tuple[Carry, dict[str, Any]]]:
+    """One step of ``[B, G]`` episodes, for a scan: ``(carry, first, u, noise)`` to carry, record.
+
+    ``levels`` are those of the B prompts. The step also takes ``forced[B, G]``, actions that are
+    done instead of the sampled ones wherever they are not negative.
+    """
+    lift = over_groups(shape)
+    step = lift(env.step, (False, True, True, True, True))
+    see = lift(env.observe, (False, True, True))
+
+    def advance(
+        carry: Carry,
+        first: Bool[Array, "B G"],
+        u: Float[Array, "B G"],
+        noise: Tree,
+        forced: Int[Array, "B G"] | None = None,
+    ) -> tuple[Carry, dict[str, Any]]:
+        state, memory, running = carry
         obs = see(world.params, levels, state)
         memory, out = policy.step(params, memory, obs, first)
-        u = jax.random.uniform(jax.random.fold_in(named(key, "act"), t), shape)
         action = out.dist.sample(u)
-        noise = env.draw(jax.random.fold_in(named(key, "env"), t), shape)
+        if forced is not None:
+            action = jnp.where(forced >= 0, forced.astype(action.dtype), action)
         transition = step(world.params, levels, state, action, noise)
         ended = transition.terminated | transition.truncated
         record = {
@@ -68,12 +112,7 @@ def collect_episodes(
             record["next_value"] = peek.value
         return (transition.state, memory, running & ~ended), record
 
-    start_noise = env.draw_reset(named(key, "reset"), shape)
-    state = reset(world.params, levels, start_noise)
-    memory = policy.start(shape)
-    begin = (state, memory, jnp.ones(shape, bool))
-    _, seen = jax.lax.scan(play, begin, jnp.arange(env.horizon, dtype=jnp.int32))
-    return as_batch(seen, plan.level_ids[:, None, None], memory, plan.valid, plan.source)
+    return advance
 
 
 def as_batch(
@@ -150,7 +189,7 @@ def refill(
     return batch, first, tokens, used
 
 
-def _over_groups(shape: tuple[int, ...]) -> Callable[..., Callable[..., Any]]:
+def over_groups(shape: tuple[int, ...]) -> Callable[..., Callable[..., Any]]:
     """vmap over prompts and, where an argument has that axis, over the rollouts of a prompt."""
     b, g = shape
 

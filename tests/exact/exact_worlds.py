@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -101,6 +102,15 @@ def two_goals() -> je.TabularMDP:
     return jax.jit(level_one, static_argnums=0)(env)
 
 
+@cache
+def slippery() -> je.TabularMDP:
+    """Two goals of different pay in a grid where three moves in ten go astray."""
+    env: Any = je.make("gridworld/two_goals", size=3, horizon=4, levels=2, slippery=True)
+    numbers = {"slip": 0.3, "second_reward": 0.5, "step_cost": 0.02}
+    params = replace(env.default_params, **{k: jnp.float32(v) for k, v in numbers.items()})
+    return jax.jit(env.tabular)(params, env.make_level(params, jnp.int32(1)))
+
+
 DETERMINISTIC: dict[str, Callable[[], je.TabularMDP]] = {
     "chain": chain,
     "grid": grid,
@@ -108,7 +118,7 @@ DETERMINISTIC: dict[str, Callable[[], je.TabularMDP]] = {
     "modular": modular,
     "two_goals": two_goals,
 }
-WORLDS = DETERMINISTIC | {"stochastic": stochastic}
+WORLDS = DETERMINISTIC | {"stochastic": stochastic, "slippery": slippery}
 
 
 def random_logits(mdp: je.TabularMDP, seed: int = 0, scale: float = 1.0) -> jax.Array:
