@@ -120,12 +120,11 @@ def stepping(
     else:
         make_level = build
     see = jax.vmap(env.observe, (None, 0, 0))
-    width = jnp.uint8 if actions <= 256 else jnp.uint16
 
     def body(key: Any, carry: Any, t: Any) -> tuple[Any, None]:
         stream, _, returns = carry
         now = jax.random.fold_in(key, t)
-        action = jax.random.bits(jax.random.fold_in(now, 3), (n,), width) % actions
+        action = random_actions(jax.random.fold_in(now, 3), n, actions)
         stream, after = jaxrl_envs.stream_step(
             env,
             params,
@@ -154,6 +153,14 @@ def stepping(
     carry = jax.block_until_ready(start(key))
     compiled = run.lower(key, carry).compile()
     return lambda: jax.block_until_ready(compiled(key, carry))
+
+
+def random_actions(key: Any, n: int, actions: int) -> Any:
+    """Uniform actions, two or four from each random word: the generator makes words anyway."""
+    each = 4 if actions <= 64 else 2
+    words = jax.random.bits(key, (-(-n // each),), jnp.uint32)
+    parts = jax.lax.bitcast_convert_type(words, jnp.uint8 if each == 4 else jnp.uint16)
+    return parts.reshape(-1)[:n] % actions
 
 
 def floor(row_bytes: int, n: int, steps: int) -> Run:

@@ -135,6 +135,29 @@ def test_rollouts_against_a_simulation(static: Any, outdated: bool) -> None:
     assert {m for e, m in endings if e == "right"} == {0, 1}
 
 
+@pytest.mark.parametrize("static", [POINTER, INDEX], ids=["pointer", "index"])
+def test_a_right_guess_against_wrong_results_was_not_learned(static: Any) -> None:
+    """All first results are out of date, so asking once teaches nothing and asking twice all."""
+    env = KVHop(**(static | {"outdated": True, "budget": 20}))
+    params = params_of(env, stale=1.0)
+    for index in range(env.prompts):
+        level = level_of(env, params, index)
+        _, answer = solve(env, level.table.tolist(), int(level.question))
+        _, misled = solve(env, level.old.tolist(), int(level.question))
+        for times, mode in ((1, int(misled == answer)), (2, 1)):
+            state = ask(env, params, level, [*range(env.keys)] * times)
+            after = compiled(env, "step")(params, level, state, jnp.int32(env.keys + answer), ())
+            assert int(after.info["mode_id"]) == mode
+
+
+def test_fixed_answers_are_never_the_first_key() -> None:
+    env = KVHop(questions=7, prompts=70)
+    levels = levels_of(env, params_of(env, memory=1.0))
+    assert np.all(np.asarray(levels.fixed))
+    assert not np.any(levels.answer == levels.question + 1)
+    assert len(np.unique(np.stack([levels.question, levels.answer]), axis=1).T) == 7
+
+
 def test_errors_have_the_stated_rate() -> None:
     env = KVHop(mode="index", keys=3, hops=2, base=5, noisy=True, observation="tokens", prompts=4)
     params = params_of(env, error=0.3)
