@@ -27,13 +27,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from jaxrl_envs.core import Environment, Transition, Tree
+from jaxrl_envs.counter import counter_prng
 from jaxrl_envs.errors import BadInput, expect
 
 Strategy = Literal["never", "every_step", "pooled"]
 MakeLevel = Callable[[Int[Array, "N"]], Tree]
 
 STEP, LEVEL, RESET = 0, 1, 2
-"""Streams of a step's key: ``fold_in(key, STEP)`` is what ``env.draw`` is given, and so on."""
+"""Which of a step's three keys ``env.draw``, the prompts and ``env.draw_reset`` are given."""
 
 
 @jax.tree_util.register_dataclass
@@ -61,7 +62,7 @@ def stream_reset(
         BadInput: the split has no prompts, or ``n`` is not positive.
     """
     expect(n >= 1, "n", n, "at least 1 environment")
-    level_id, state = _fresh(env, params, make_level, split, key, n)
+    level_id, state = _fresh(env, params, make_level, split, step_keys(key), n)
     return StreamState(level_id, state, jnp.ones(n, bool))
 
 
@@ -80,7 +81,7 @@ def stream_step(
     """Step all N instances, then restart those that ended, on newly drawn prompts.
 
     Args:
-        key: of this time step, for example ``fold_in(run_key, t)``; three batched draws hang on it.
+        key: of this time step, for example ``fold_in(run_key, t)``; the batched draws hang on it.
         pool: how many resets ``"pooled"`` computes, 1 .. N.
 
     Returns:
@@ -92,7 +93,8 @@ def stream_step(
         BadInput: an unknown strategy, a pool outside 1 .. N, or a split without prompts.
     """
     n = stream.level_id.shape[0]
-    noise = env.draw(jax.random.fold_in(key, STEP), (n,))
+    keys = step_keys(key)
+    noise = env.draw(keys[STEP], (n,))
     levels = make_level(stream.level_id)
     step = jax.vmap(env.step, in_axes=(None, 0, 0, 0, 0))
     transition = step(params, levels, stream.state, action, noise)
@@ -102,10 +104,10 @@ def stream_step(
         none = jnp.zeros(n, bool)
         return StreamState(stream.level_id, transition.state, none), transition
     if strategy == "every_step":
-        fresh = _fresh(env, params, make_level, split, key, n)
+        fresh = _fresh(env, params, make_level, split, keys, n)
     elif strategy == "pooled":
         expect(1 <= pool <= n, "pool", pool, f"1 to {n} resets per step")
-        entries = _fresh(env, params, make_level, split, key, pool)
+        entries = _fresh(env, params, make_level, split, keys, pool)
         rank = jnp.cumsum(ended, dtype=jnp.int32) - 1  # 0 for the first that ended, 1, 2, …
         fresh = jax.tree.map(lambda x: x[rank % pool], entries)
     else:
@@ -117,28 +119,41 @@ def stream_step(
     return StreamState(level_id, state, ended), transition
 
 
+def step_keys(key: Array) -> Array:
+    """The three keys of a step in one call: one by one they cost as much as a small step."""
+    return jax.random.split(key, 3)
+
+
 def _fresh(
-    env: Environment, params: Tree, make_level: MakeLevel, split: str, key: Array, n: int
+    env: Environment, params: Tree, make_level: MakeLevel, split: str, keys: Array, n: int
 ) -> tuple[Int[Array, "N"], Any]:
     """Prompts and first states of ``n`` new episodes: one batched draw of each."""
     ids = env.level_ids(split)
     expect(len(ids) > 0, "split", split, "a split with at least one prompt")
-    level_id = ids.start + ids.step * uniform_ints(jax.random.fold_in(key, LEVEL), n, len(ids))
-    noise = env.draw_reset(jax.random.fold_in(key, RESET), (n,))
+    level_id = ids.start + ids.step * uniform_ints(keys[LEVEL], n, len(ids))
+    noise = env.draw_reset(keys[RESET], (n,))
     reset = jax.vmap(env.reset, in_axes=(None, 0, 0), axis_size=n)
     return level_id, reset(params, make_level(level_id), noise)
 
 
 def uniform_ints(key: Array, n: int, count: int) -> Int[Array, "N"]:
-    """``n`` numbers below ``count``: one draw, where ``jax.random.randint`` makes two; none for 1.
+    """``n`` numbers below ``count``, hashed from the position and the first two words of the key.
 
-    The bias of scaling 23 random bits is below ``count`` / 2^23, so large counts take the long way.
+    Few of them are used, namely where an episode ended, so they come from the counter hash: as
+    threefry draws they cost more than a whole step of a small world. No draw for one number. The
+    bias of scaling 32 random bits is below ``count`` / 2^32.
     """
     if count == 1:
         return jnp.zeros(n, jnp.int32)
-    if count > 1 << 16:
-        return jax.random.randint(key, (n,), 0, count, jnp.int32)
-    return (jax.random.uniform(key, (n,)) * count).astype(jnp.int32)
+    seed = jax.random.wrap_key_data(jax.random.key_data(key)[:2], impl=counter_prng())
+    word = jax.random.bits(seed, (n,), jnp.uint32)
+    # The upper half of word · count, without 64-bit integers.
+    high, low = word >> 16, word & jnp.uint32(0xFFFF)
+    top, bottom = jnp.uint32(count >> 16), jnp.uint32(count & 0xFFFF)
+    middle = high * bottom + (low * bottom >> 16)
+    carry = (middle & jnp.uint32(0xFFFF)) + (low * top & jnp.uint32(0xFFFF))
+    upper = high * top + (middle >> 16) + (low * top >> 16) + (carry >> 16)
+    return upper.astype(jnp.int32)
 
 
 def _select(ended: Bool[Array, "N"], new: Array, old: Array) -> Array:

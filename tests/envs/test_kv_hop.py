@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import jaxrl_envs as je
 import numpy as np
 import pytest
-from hop_worlds import INDEX, POINTER, ask, level_of, levels_of, params_of, solve
+from hop_worlds import INDEX, POINTER, ask, compiled, level_of, levels_of, params_of, solve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxrl_envs.reasoning.kv_hop import KVHop

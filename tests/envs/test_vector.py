@@ -12,6 +12,7 @@ import jaxrl_envs as je
 import numpy as np
 import pytest
 from jaxrl_envs import vector
+from jaxrl_envs.counter import counter_prng
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ def test_every_step_against_a_loop() -> None:
     assert np.all(streams.started[0])
     for t in range(T - 1):
         now = jax.random.fold_in(KEY, t)
-        noise = PROBE.draw(jax.random.fold_in(now, vector.STEP), (N,))
-        ids = vector.uniform_ints(jax.random.fold_in(now, vector.LEVEL), N, 3)
-        starts = PROBE.draw_reset(jax.random.fold_in(now, vector.RESET), (N,))
+        noise = PROBE.draw(vector.step_keys(now)[vector.STEP], (N,))
+        ids = vector.uniform_ints(vector.step_keys(now)[vector.LEVEL], N, 3)
+        starts = PROBE.draw_reset(vector.step_keys(now)[vector.RESET], (N,))
         assert np.array_equal(after.reward["true"][t], noise)
         ended = after.terminated[t] | after.truncated[t]
         assert np.array_equal(streams.started[t + 1], ended)
@@ -122,8 +123,8 @@ def test_pooled_hands_out_entries_in_order(pool: int) -> None:
     recycled = 0
     for t in range(T - 1):
         now = jax.random.fold_in(KEY, t)
-        ids = vector.uniform_ints(jax.random.fold_in(now, vector.LEVEL), pool, 3)
-        starts = PROBE.draw_reset(jax.random.fold_in(now, vector.RESET), (pool,))
+        ids = vector.uniform_ints(vector.step_keys(now)[vector.LEVEL], pool, 3)
+        starts = PROBE.draw_reset(vector.step_keys(now)[vector.RESET], (pool,))
         (ended,) = np.nonzero(after.terminated[t] | after.truncated[t])
         for rank, i in enumerate(ended):
             entry = [int(ids[rank % pool]), int(starts[rank % pool])]
@@ -180,12 +181,21 @@ def test_one_batched_draw_each() -> None:
             found.get(eqn.primitive.name, []).append(eqn.outvars[0].aval.shape)
         return found["random_fold_in"] + found["random_split"], found["random_bits"]
 
-    for n in (3, 300):
+    for n in (5, 300):
         keys, bits = shapes(n)
         assert keys
         assert all(n not in shape for shape in keys), "keys depend on the step only"
-        # One uniform of the step and one for the prompts.
+        # One uniform of the step, and the hash of the prompts.
         assert bits == [(n,)] * 2
+
+
+def test_the_upper_half_of_a_product_is_exact() -> None:
+    """Scaling a word to ``count`` without 64-bit integers, against Python's own."""
+    for count in (2, 3, 1000, 65535, 65536, 65537, 1 << 20, (1 << 31) - 1):
+        seed = jax.random.wrap_key_data(jax.random.key_data(KEY)[:2], impl=counter_prng())
+        words = np.asarray(jax.random.bits(seed, (500,), jnp.uint32))
+        expected = [int(w) * count >> 32 for w in words]
+        assert np.asarray(vector.uniform_ints(KEY, 500, count)).tolist() == expected
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1000, 1 << 16, 1 << 20])
