@@ -78,16 +78,22 @@ def main() -> None:
     total = 1 << 21 if options.quick else 1 << 23
     report: dict[str, Any] = {"about": store.versions() | {"load": round(os.getloadavg()[0], 2)}}
     chosen = [i for i in jaxrl_envs.registered() if options.only in i]
-    report["worlds"] = {}
+    report["worlds"], report["races"] = {}, []
     for world in chosen:
         report["worlds"][world] = curve(world, sizes, total, options.repeats)
         _print_world(world, report["worlds"][world])
-    report["races"] = []
+        _write(report, options.json)
     for race in RACES:
         if options.only in race[0] and race[0] in jaxrl_envs.registered():
-            report["races"].extend(hold(race, sizes, total, options.repeats))
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
+            for result in hold(race, sizes, total, options.repeats):
+                report["races"].append(result)
+                _write(report, options.json)
+
+
+def _write(report: dict[str, Any], path: str | None) -> None:
+    """Written after every measurement: a run that is cut keeps what it has."""
+    if path:
+        with open(path, "w", encoding="utf-8") as file:
             json.dump(report, file, indent=1)
 
 

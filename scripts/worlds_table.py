@@ -70,6 +70,21 @@ def short_table(measured: dict[str, Any]) -> str:
     return "\n".join([*lines, "", _how(measured)])
 
 
+def race_table(measured: dict[str, Any]) -> str:
+    """Worlds against peers, one line per size."""
+    lines = [
+        "| world | against | instances | generator | ours | theirs | ratio | goal |",
+        "| --- | --- | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for r in measured["races"]:
+        static = ", ".join(f"{k}={v}" for k, v in r["static"].items())
+        lines.append(
+            f"| `{r['world']}` ({static}) | {r['peer']} | {r['n']} | {r['generator']} | "
+            f"{r['ours'] / 1e6:.1f} | {r['theirs'] / 1e6:.2f} | {r['ratio']:.1f} | {r['goal']:g} |"
+        )
+    return "\n".join(lines)
+
+
 def long_page(measured: dict[str, Any]) -> str:
     """A section per world: what it is, how it looks, what can be swept, how fast it is."""
     parts = [
@@ -77,6 +92,10 @@ def long_page(measured: dict[str, Any]) -> str:
         "Made by `python scripts/worlds_table.py`. A static option is given to `make`; a param is "
         "an array, so a sweep over it compiles once.",
         _how(measured),
+        "## Against other suites",
+        "Million steps per second, both sides in one process. Ratios below their goal are shown "
+        "like the others.",
+        race_table(measured),
     ]
     for world in jaxrl_envs.registered():
         env, found = jaxrl_envs.make(world), measured["worlds"][world]
@@ -84,7 +103,7 @@ def long_page(measured: dict[str, Any]) -> str:
             f"{int(n):,} instances: {r['median'] / 1e6:.1f} "
             f"[{r['low'] / 1e6:.1f}, {r['high'] / 1e6:.1f}]"
             for n, r in found["steps_per_second"].items()
-        ).replace(",", " ", 0)
+        )
         parts += [
             f"## {world}",
             inspect.getdoc(type(env)) or "",
