@@ -116,6 +116,19 @@ def _adapter_class() -> Any:
             state = EnvState(jnp.int32(0), level_id, inner, no, no)
             return self.env.observe(params.world, level, inner), state
 
+        def step(self, key: Array, state: Any, action: Any, params: Any = None) -> tuple[Any, ...]:
+            """gymnax's own step. An action that can be looked at is checked; a traced one clamped.
+
+            Raises:
+                BadInput: a concrete action outside the space.
+            """
+            if not isinstance(action, jax.core.Tracer):
+                top = self.num_actions - 1
+                inside = bool(jnp.all((jnp.asarray(action) >= 0) & (jnp.asarray(action) <= top)))
+                expect(inside, "action", action, f"0 to {top}")
+            stepped: tuple[Any, ...] = super().step(key, state, action, params)
+            return stepped
+
         def step_env(self, key: Array, state: Any, action: Array, params: Any) -> tuple[Any, ...]:
             level = self.env.make_level(params.world, state.level_id)
             noise = self.env.draw(key, ())

@@ -253,3 +253,27 @@ def test_a_missing_package_is_one_clear_message(missing: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.count("pip install gymnax six") == 2
+
+
+@pytest.mark.parametrize("env_id", je.registered())
+def test_every_world_steps_behind_the_adapter(env_id: str) -> None:
+    theirs = je.to_gymnax(je.make(env_id))
+    params, key = theirs.default_params, jax.random.key(0)
+    space, n = theirs.observation_space(params), theirs.num_actions
+    obs, state = theirs.reset(key, params)
+    assert bool(space.contains(obs))
+    obs, state, reward, terminated, truncated, info = theirs.step(key, state, n - 1, params)
+    assert bool(space.contains(obs))
+    assert bool(space.contains(info["final_observation"]))
+    assert np.isfinite(float(reward))
+    assert terminated.dtype == truncated.dtype == bool
+
+
+@pytest.mark.parametrize("action", [-1, 4, np.int32(9), jnp.int32(-3)])
+def test_concrete_actions_outside_the_space_are_refused(action: Any) -> None:
+    theirs = je.to_gymnax(je.make("gridworld/two_goals"))
+    params, key = theirs.default_params, jax.random.key(0)
+    _, state = theirs.reset(key, params)
+    with pytest.raises(je.BadInput, match="action"):
+        theirs.step(key, state, action, params)
+    jax.jit(theirs.step)(key, state, action, params)  # under jit it is clamped
