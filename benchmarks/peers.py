@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxrl_envs.counter import counter_prng
 
 
 @dataclass(frozen=True)
@@ -78,19 +79,28 @@ PEERS: dict[str, Callable[[], Peer]] = {
 }
 
 
+def random_actions(key: Any, n: int, actions: int) -> Any:
+    """Uniform actions, two or four from each random word, for any contestant."""
+    each = 4 if actions <= 64 else 2
+    words = jax.random.bits(key, (-(-n // each),), jnp.uint32)
+    parts = jax.lax.bitcast_convert_type(words, jnp.uint8 if each == 4 else jnp.uint16)
+    return parts.reshape(-1)[:n] % actions
+
+
 def stepping(peer: Peer, n: int, steps: int) -> Callable[[], Any]:
     """``steps`` random steps of ``n`` instances, a key per instance; returns a compiled call."""
 
-    def body(carry: Any, key: Any) -> tuple[Any, None]:
+    def body(carry: Any, keys: Any) -> tuple[Any, None]:
         inner, returns = carry
-        act, noise = jax.random.split(key)
-        action = jax.random.randint(act, (n,), 0, peer.actions)
+        act, noise = keys
+        action = random_actions(act, n, peer.actions).astype(jnp.int32)
         inner, reward = jax.vmap(peer.step)(jax.random.split(noise, n), inner, action)
         return (inner, returns + reward), None
 
     @jax.jit
     def run(key: Any, inner: Any) -> Any:
-        keys = jax.random.split(key, steps)
+        acts = jax.random.split(jax.random.key(1, impl=counter_prng()), steps)
+        keys = (acts, jax.random.split(key, steps))
         return jax.lax.scan(body, (inner, jnp.zeros(n)), keys)[0]
 
     key = jax.random.PRNGKey(0)

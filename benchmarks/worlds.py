@@ -5,11 +5,12 @@
     python benchmarks/worlds.py --only four_rooms  # ids that contain a text
     python benchmarks/worlds.py --json FILE        # what `scripts/worlds_table.py` reads
 
-A step is: one batched draw of actions, one of noise, ``env.step``, restarts as in training, and the
-observation. States and observations are carried, as a trainer would; rewards are added up. Peers do
-the same through their own interface, with a key per environment as they ask for. Contestants take
-turns in one process; the median of the repeats is reported with its range. The floor is a scan that
-rewrites as many bytes as state and observation have.
+A step is: random actions, one batched draw of noise, ``env.step``, restarts as in training, and
+the observation. States and observations are carried, as a trainer would; rewards are added up.
+Peers do the same through their own interface, with a key per environment as they ask for. Actions
+come from the counter hash on both sides, so that neither world pays for them. Contestants take
+turns in one process; the median of the repeats is reported with its range. The floor is a scan
+that rewrites as many bytes as state and observation have.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def stepping(
     def body(carry: Any, keys: Any) -> tuple[Any, None]:
         stream, _, returns = carry
         now, act = keys
-        action = random_actions(act, n, actions)
+        action = peers.random_actions(act, n, actions)
         stream, after = jaxrl_envs.stream_step(
             env,
             params,
@@ -154,21 +155,13 @@ def stepping(
     @jax.jit
     def run(key: Any, carry: Any) -> Any:
         # Keys of all steps in one call: hashed one by one they cost as much as a small step.
-        keys = jax.random.split(key, (2, steps))
-        return jax.lax.scan(body, carry, (keys[0], keys[1]))[0]
+        acts = jax.random.split(jax.random.key(1, impl=counter_prng()), steps)
+        return jax.lax.scan(body, carry, (jax.random.split(key, steps), acts))[0]
 
     key = jax.random.key(0, impl=GENERATORS[generator]())
     carry = jax.block_until_ready(start(key))
     compiled = run.lower(key, carry).compile()
     return lambda: jax.block_until_ready(compiled(key, carry))
-
-
-def random_actions(key: Any, n: int, actions: int) -> Any:
-    """Uniform actions, two or four from each random word: the generator makes words anyway."""
-    each = 4 if actions <= 64 else 2
-    words = jax.random.bits(key, (-(-n // each),), jnp.uint32)
-    parts = jax.lax.bitcast_convert_type(words, jnp.uint8 if each == 4 else jnp.uint16)
-    return parts.reshape(-1)[:n] % actions
 
 
 def floor(row_bytes: int, n: int, steps: int) -> Run:

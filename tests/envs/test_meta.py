@@ -56,7 +56,7 @@ def play(env: MetaBandit, params: Any, index: int = 0, seed: int = 0, extra: int
         ({"a": 2.0, "b": 5.0}, stats.beta(2, 5)),
         ({"pay": "gaussian", "prior": "normal"}, stats.norm()),
     ],
-    ids=str,
+    ids=["uniform", "half", "skewed", "normal"],
 )
 def test_means_follow_the_prior(static: Any, law: Any) -> None:
     env = MetaBandit(arms=4, prompts=5000, **static)
