@@ -18,6 +18,7 @@ import jax  # noqa: E402  # only after the flags are set
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 # Same examples on every machine, and no example is too slow: compiling takes what it takes.
@@ -25,3 +26,12 @@ settings.register_profile(
     "lab", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("lab")
+
+EVERY_PYTHON = {"test_worlds", "test_vector", "test_compat", "test_refusals", "test_counter"}
+"""Tests of worlds that are about more than the facts of one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name == "envs" and item.path.stem not in EVERY_PYTHON:
+            item.add_marker(pytest.mark.thorough)

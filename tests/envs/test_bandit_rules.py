@@ -127,6 +127,7 @@ def growth(rule: str) -> np.ndarray:
     return np.diff(total[[255, 1023, 4095]], axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["ucb1", "kl_ucb", "thompson"])
 def test_regret_is_logarithmic(rule: str) -> None:
     """Over equal steps of log T a logarithm gains equally, a square root twice, a line 4 times."""
@@ -136,6 +137,7 @@ def test_regret_is_logarithmic(rule: str) -> None:
     assert late.mean() > 0.5 * early.mean(), "it must not stop exploring"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["epsilon", "greedy"])
 def test_regret_is_linear(rule: str) -> None:
     early, late = growth(rule)
@@ -143,6 +145,7 @@ def test_regret_is_linear(rule: str) -> None:
     assert faster.mean() > 3 * faster.std() / np.sqrt(len(faster))
 
 
+@pytest.mark.slow
 def test_regret_slopes_and_the_lower_bound() -> None:
     """Lai and Robbins: dR / d log T → Δ / kl(μ, μ*) at best; UCB1 pays at most 8 / Δ."""
     lower = 0.25 / (0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25))
@@ -158,6 +161,7 @@ BLOCKS = {  # mean pay per pull with N(0, 1) arms and pay N(μ, 1), K = 3, n = 3
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", BLOCKS)
 def test_golden_blocks(rule: str) -> None:
     expected, score = BLOCKS[rule]

@@ -44,7 +44,10 @@ STREAMS = {
 }
 
 
-@pytest.fixture(scope="module", params=STREAMS, ids=str)
+LONG = [pytest.param(n, marks=pytest.mark.slow) for n in STREAMS if n not in ("positions", "folds")]
+
+
+@pytest.fixture(scope="module", params=["positions", "folds", *LONG], ids=str)
 def stream(request):
     return STREAMS[request.param]()
 

@@ -14,9 +14,17 @@ from jaxrl_envs.testing import CHECKS, applicable
 from world_cases import World, collect, midpoints
 
 WORLDS = collect()
+
+
+def further(i: int) -> tuple[pytest.MarkDecorator, ...]:
+    """The first configuration of a world stands for the others where time is short."""
+    first = WORLDS[i].id not in {w.id for w in WORLDS[:i]}
+    return () if first else (pytest.mark.thorough,)
+
+
 ROWS = [
-    pytest.param(name, world, id=f"{name}-{world}")
-    for world in WORLDS
+    pytest.param(name, world, id=f"{name}-{world}", marks=further(i))
+    for i, world in enumerate(WORLDS)
     if world.id in je.registered()  # else the last test of the table says so
     for name in applicable(world)
 ]
