@@ -6,6 +6,8 @@ get them.
 """
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 flags = [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=2"]
 if os.environ.get("JAXRL_LAB_TEST_OPTIMIZED", "") != "1":
@@ -26,6 +28,16 @@ settings.register_profile(
     "lab", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("lab")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs() -> Iterator[None]:
+    """Every compiled program holds memory maps, of which Linux allows a process 65 530."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+        jax.clear_caches()
+
 
 EVERY_PYTHON = {"test_worlds", "test_vector", "test_compat", "test_refusals", "test_counter"}
 """Tests of worlds that are about more than the facts of one."""

@@ -97,7 +97,12 @@ def test_nothing_at_all_is_a_call_for_help(capsys: pytest.CaptureFixture[str]) -
     said = call(capsys)
     assert said.code == 0
     assert said.out.startswith("Usage:")
-    assert "list" in said.out.splitlines()[-3]
+    assert [line.split()[0] for line in said.out.splitlines()[-4:]] == [
+        "list",
+        "plot",
+        "resume",
+        "run",
+    ]
     version = call(capsys, "--version")
     assert version.code == 0
     assert "jaxrl-lab" in version.out
@@ -204,7 +209,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
 def test_a_killed_run_is_resumed_with_the_same_bits(tmp_path: Path) -> None:
     with start(*RUN, *TINY, "--out", "run", cwd=tmp_path) as process:
-        wait_for(tmp_path / "run.unfinished" / "interventions" / "0" / "state-20.npz", process)
+        wait_for(tmp_path / "run.unfinished" / "interventions" / "0" / "points-20.npz", process)
         process.kill()
     assert not (tmp_path / "run").exists()
     refused = spawn(*RUN, *TINY, "--out", "run", cwd=tmp_path)

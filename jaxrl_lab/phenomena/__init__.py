@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,8 @@ def run(
         return run_study(phenomenon, study, quiet)
     folder, text = Path(out), store.study_text(study)  # refused now, not after the training
     store.claim_folder(folder)
-    saved = checkpoint.create(folder, text, store.versions())
-    return _finish(phenomenon, study, quiet, saved, folder)
+    begin = partial(checkpoint.create, folder, text, store.versions())
+    return _finish(phenomenon, study, quiet, begin, folder)
 
 
 def resume(folder: str | Path, *, quiet: bool = True) -> Report:
@@ -84,22 +85,18 @@ def resume(folder: str | Path, *, quiet: bool = True) -> Report:
     saved, text = checkpoint.reopen(folder, store.versions())
     store.claim_folder(folder)
     study = store.parse_study(config.parse_yaml(text, "manifest.json"))
-    return _finish(find(study.name), study, quiet, saved, folder)
+    return _finish(find(study.name), study, quiet, lambda: saved, folder)
 
 
 def _finish(
     phenomenon: Phenomenon,
     study: Study,
     quiet: bool,
-    saved: checkpoint.Checkpoints,
+    begin: Callable[[], checkpoint.Checkpoints],
     folder: Path,
 ) -> Report:
-    try:
-        report = run_study(phenomenon, study, quiet, saved).save(folder)
-    except BadInput:  # nothing that could be gone on with
-        saved.remove()
-        raise
-    saved.remove()
+    report = run_study(phenomenon, study, quiet, begin).save(folder)
+    checkpoint.Checkpoints(checkpoint.place_of(folder)).remove()
     return report
 
 

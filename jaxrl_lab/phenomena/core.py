@@ -176,9 +176,13 @@ def run_study(
     phenomenon: Phenomenon,
     study: Study,
     quiet: bool = True,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: Callable[[], Checkpoints] | None = None,
 ) -> Report:
-    """Run every experiment of a study, or what is left of it, and decide its claims."""
+    """Run every experiment of a study, or what is left of it, and decide its claims.
+
+    Args:
+        checkpoints: called when nothing can be refused any more, before anything is trained.
+    """
     begin = time.perf_counter()
     running = {
         name: start_arms(arms, **study.experiments[name].sizes, **phenomenon.measuring(name))
@@ -186,10 +190,11 @@ def run_study(
     }
     run_ahead(_import_for_the_end)
     try:
+        saved = checkpoints() if checkpoints else None
         runs = {
             name: one.result(
                 Progress(quiet, f"{study.name}/{name}"),
-                partial(checkpoints.program, name) if checkpoints else None,
+                partial(saved.program, name) if saved else None,
             )
             for name, one in running.items()
         }
