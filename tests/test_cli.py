@@ -190,7 +190,8 @@ def test_mistakes_from_a_shell(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
 def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
-    long = ["--set", "updates=1000000", "--set", "measure_every=1000000", "--out", "run"]
+    # An interrupt waits for the chunk that runs, a twentieth of the updates.
+    long = ["--set", "updates=200000", "--set", "measure_every=100", "--out", "run"]
     with start(*RUN, *TINY, *long, cwd=tmp_path) as process:
         wait_for(tmp_path / "run.unfinished" / "manifest.json", process)
         time.sleep(2)
