@@ -44,9 +44,7 @@ def load_arrays(file: Path, like: Any) -> Any | None:
         like: nested dicts with text keys, whose leaves have the wanted shape and dtype.
     """
     try:
-        # Opened here, because NumPy leaves a damaged archive open.
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            found = {name: stored[name] for name in stored.files}
+        found = read_archive(file)
     except Exception:  # whatever a missing or damaged file raises, its content is built anew
         return None
     wanted = jax.tree_util.tree_leaves_with_path(like)
@@ -66,6 +64,17 @@ def save_arrays(file: Path, tree: Any) -> None:
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_archive(file, flat)
+
+
+def read_archive(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of a NumPy archive; nothing in it is executed.
+
+    Raises:
+        OSError, ValueError, EOFError, zipfile.BadZipFile: no archive, or a damaged one.
+    """
+    # Opened here, because NumPy leaves a damaged archive open.
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 def write_archive(file: Path, arrays: Mapping[str, np.ndarray]) -> None:

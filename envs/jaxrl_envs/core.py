@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxrl_envs.errors import BadInput
+from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.validate import build
 
 Tree = Any
@@ -243,6 +243,16 @@ def make(env_id: str, **static: Any) -> Environment:
 
         return from_gymnax(env_id.removeprefix(GYMNAX), **static)
     return build(factory_of(env_id), static)
+
+
+def split_ids(split: str, train: int, test: int) -> range:
+    """Ids 0 .. train - 1, or for ``test`` those of the ``test`` prompts that follow.
+
+    Raises:
+        BadInput: an unknown split.
+    """
+    expect(split in ("train", "test"), "split", split, "train or test")
+    return range(train) if split == "train" else range(train, train + test)
 
 
 def require(env: Environment, member: str) -> Any:

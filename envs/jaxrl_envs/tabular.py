@@ -54,9 +54,34 @@ class TabularMDP:
             ahead = self.P @ alive
         return jnp.where(self.terminal[:, None], 0.0, ahead)
 
+    def best_return(self) -> Float[Array, ""]:
+        """The best expected return within the horizon, by backward induction over the clock.
+
+        V_h(s) = max_a E[r + V_{h-1}(s')], with V = 0 after the end.
+        """
+
+        def backward(value: Float[Array, "S"], _: None) -> tuple[Float[Array, "S"], None]:
+            return jnp.max(self.reward + self.expect(value), axis=1), None
+
+        value, _ = jax.lax.scan(backward, jnp.zeros(self.num_states), length=self.horizon)
+        return jnp.sum(self.start * value)
+
     def push(self, mass: Float[Array, "S A"]) -> Float[Array, "S"]:
         """Where probability mass on (s, a) goes in one step; terminal mass leaves the world."""
         mass = jnp.where(self.terminal[:, None], 0.0, mass)
         if self.next is not None:
             return jnp.zeros(self.num_states).at[self.next].add(mass)
         return jnp.einsum("sa,sat->t", mass, self.P)
+
+
+def one_step(reward: Float[Array, "A"], row: Int[Array, ""]) -> TabularMDP:
+    """A world of one question: state 0 asks it and pays ``reward``, state 1 is the end."""
+    actions = reward.shape[0]
+    return TabularMDP(
+        reward=jnp.stack([reward, jnp.zeros(actions)]),
+        start=jnp.array([1.0, 0.0]),
+        terminal=jnp.array([False, True]),
+        row=jnp.stack([row, row]),
+        next=jnp.ones((2, actions), jnp.int32),
+        horizon=1,
+    )

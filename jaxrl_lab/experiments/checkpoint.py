@@ -24,13 +24,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jaxrl_envs import BadInput
 
-from jaxrl_lab.cache import write_archive
+from jaxrl_lab.cache import read_archive, write_archive
 from jaxrl_lab.types import LearnerState
 
 MANIFEST = "manifest.json"
@@ -150,7 +149,7 @@ class ProgramCheckpoints:
             try:
                 states = self._read_states(done, like)
                 ends = sorted(int(p.stem.split("-")[1]) for p in self.folder.glob("points-*.npz"))
-                points = [_read(self._points(n)) for n in ends if n <= done]
+                points = [read_archive(self._points(n)) for n in ends if n <= done]
             except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
                 _warn(f"damaged checkpoint passed over: {self._state(done)} ({error})")
                 continue
@@ -162,7 +161,7 @@ class ProgramCheckpoints:
         return sorted(found, reverse=True)
 
     def _read_states(self, done: int, like: LearnerState) -> LearnerState:
-        stored, wanted = _read(self._state(done)), jax.tree.leaves(like)
+        stored, wanted = read_archive(self._state(done)), jax.tree.leaves(like)
         if len(stored) != len(wanted):
             raise ValueError(f"{len(stored)} arrays where {len(wanted)} belong")
         leaves = []
@@ -183,11 +182,6 @@ class ProgramCheckpoints:
         return self.folder / f"points-{done}.npz"
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
 def _warn(text: str) -> None:
     print(f"jaxrl-lab: {text}", file=sys.stderr)
 
@@ -196,13 +190,3 @@ def _warn(text: str) -> None:
 def _writer() -> ThreadPoolExecutor:
     """The one thread that writes, so that training never waits for a disk."""
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="jaxrl-lab-checkpoint")
-
-
-__all__: list[Any] = [
-    "Checkpoints",
-    "Partway",
-    "ProgramCheckpoints",
-    "create",
-    "place_of",
-    "reopen",
-]

@@ -7,6 +7,7 @@ from math import prod
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxrl_envs.counter import mix
 from jaxtyping import Array, UInt8, UInt32
 
 from jaxrl_lab.types import Tree
@@ -16,7 +17,7 @@ def state_hash(states: Tree, shape: tuple[int, ...] = ()) -> UInt32[Array, "..."
     """A 32-bit hash of each packed state; equal states have equal hashes.
 
     h = mix(Σ_i mix(w_i ⊕ c_i)), w the state's bytes in words of four, c_i fixed random words and
-    ``mix`` the finalizer of MurmurHash3. As ``mix`` is one-to-one, states of at most 4 bytes,
+    ``mix`` that of :mod:`jaxrl_envs.counter`. As ``mix`` is one-to-one, states of at most 4 bytes,
     and states that differ in one word only, never collide; others do with probability near 2⁻³².
 
     The level is no part of a state: compare within a group, whose rollouts share it. A state that
@@ -38,7 +39,7 @@ def state_hash(states: Tree, shape: tuple[int, ...] = ()) -> UInt32[Array, "..."
     words = jax.lax.bitcast_convert_type(packed.reshape(*shape, count, 4), jnp.uint32)
     salt = np.random.RandomState(0).randint(0, 2**32, count, np.uint32)  # a frozen generator
     salted = words ^ jnp.broadcast_to(jnp.asarray(salt), words.shape)
-    return _mix(jnp.sum(_mix(salted), axis=-1, dtype=jnp.uint32))
+    return mix(jnp.sum(mix(salted), axis=-1, dtype=jnp.uint32))
 
 
 def _as_bytes(x: Array, shape: tuple[int, ...]) -> UInt8[Array, "... n"]:
@@ -48,10 +49,3 @@ def _as_bytes(x: Array, shape: tuple[int, ...]) -> UInt8[Array, "... n"]:
         x = jnp.where(x == 0, jnp.zeros_like(x), x)  # two zeros, one number
     count = prod(x.shape[len(shape) :]) * x.dtype.itemsize
     return jax.lax.bitcast_convert_type(x, jnp.uint8).reshape(*shape, count)
-
-
-def _mix(h: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
-    """The 32-bit finalizer of MurmurHash3: every bit of the input turns half of the output's."""
-    h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
-    h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
-    return h ^ (h >> 16)

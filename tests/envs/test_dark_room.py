@@ -11,22 +11,12 @@ import jax.numpy as jnp
 import jaxrl_envs as je
 import numpy as np
 import pytest
+from grid_walks import DOWN, LEFT, RIGHT, STAY, UP, walk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxrl_envs.gridworlds import search_or_safe
 from jaxrl_envs.gridworlds.dark_room import DarkRoom
 from scipy import stats
-
-UP, RIGHT, DOWN, LEFT, STAY = range(5)
-MOVES = {UP: (-1, 0), RIGHT: (0, 1), DOWN: (1, 0), LEFT: (0, -1), STAY: (0, 0)}
-
-
-def walk(size: int, cell: int, action: int) -> int:
-    row, column = divmod(cell, size)
-    down, right = MOVES[action]
-    if 0 <= row + down < size and 0 <= column + right < size:
-        return (row + down) * size + column + right
-    return cell
 
 
 def params_of(env: DarkRoom, **given: float) -> Any:

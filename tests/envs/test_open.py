@@ -13,20 +13,10 @@ import jax.numpy as jnp
 import jaxrl_envs as je
 import numpy as np
 import pytest
+from grid_walks import UP, walk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxrl_envs.gridworlds.open import OpenGrid, State
-
-UP, RIGHT, DOWN, LEFT = range(4)
-MOVES = {UP: (-1, 0), RIGHT: (0, 1), DOWN: (1, 0), LEFT: (0, -1)}
-
-
-def walk(size: int, cell: int, action: int) -> int:
-    row, column = divmod(cell, size)
-    down, right = MOVES[action]
-    if 0 <= row + down < size and 0 <= column + right < size:
-        return (row + down) * size + column + right
-    return cell
 
 
 def params_of(env: OpenGrid, **given: float) -> Any:

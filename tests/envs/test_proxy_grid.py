@@ -12,21 +12,13 @@ import jax.numpy as jnp
 import jaxrl_envs as je
 import numpy as np
 import pytest
+from grid_walks import walk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxrl_envs.gridworlds.proxy import ProxyGrid, State
 
-MOVES = [(-1, 0), (0, 1), (1, 0), (0, -1)]
 LENGTH = 6
 SEQUENCES = list(itertools.product(range(4), repeat=LENGTH))
-
-
-def walk(size: int, cell: int, action: int) -> int:
-    row, column = divmod(cell, size)
-    down, right = MOVES[action]
-    if 0 <= row + down < size and 0 <= column + right < size:
-        return (row + down) * size + column + right
-    return cell
 
 
 class Played(NamedTuple):

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt, UInt8, UInt32
 
 from jaxrl_envs.bandits import rules, tasks
 from jaxrl_envs.bandits.counts import MOST_STATES, Packing, bernoulli_table, how_many, rank
-from jaxrl_envs.core import Box, Discrete, Transition
+from jaxrl_envs.core import Box, Discrete, Transition, split_ids
 from jaxrl_envs.errors import expect
 from jaxrl_envs.tabular import TabularMDP
 
@@ -192,9 +192,7 @@ class MetaBandit:
         return Discrete(self.arms)
 
     def level_ids(self, split: str) -> range:
-        expect(split in ("train", "test"), "split", split, "train or test")
-        total = self.prompts + self.test_prompts
-        return range(self.prompts) if split == "train" else range(self.prompts, total)
+        return split_ids(split, self.prompts, self.test_prompts)
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         index = jnp.asarray(level_id, jnp.int32)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxrl_envs.core import Box, Discrete, Solutions, Transition
+from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.difficulty import spread_rate
 from jaxrl_envs.errors import BadInput, expect
-from jaxrl_envs.tabular import TabularMDP
+from jaxrl_envs.tabular import TabularMDP, one_step
 
 TEACHER_SEED = 0
 """The hidden rule that assigns correct arms to prompts is the same in every run."""
@@ -165,9 +165,7 @@ class ModesBandit:
         return Discrete(self.arms)
 
     def level_ids(self, split: str) -> range:
-        expect(split in ("train", "test"), "split", split, "train or test")
-        total = self.prompts + self.test_prompts
-        return range(self.prompts) if split == "train" else range(self.prompts, total)
+        return split_ids(split, self.prompts, self.test_prompts)
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         key = jax.random.key(TEACHER_SEED)
@@ -284,14 +282,7 @@ class ModesBandit:
 
     def tabular(self, params: Params, level: Level) -> TabularMDP:
         """Two states: the question, and the end."""
-        return TabularMDP(
-            reward=jnp.stack([level.reward, jnp.zeros(self.arms)]),
-            start=jnp.array([1.0, 0.0]),
-            terminal=jnp.array([False, True]),
-            row=jnp.stack([level.id, level.id]),
-            next=jnp.ones((2, self.arms), jnp.int32),
-            horizon=1,
-        )
+        return one_step(level.reward, level.id)
 
     def state_index(self, params: Params, level: Level, state: tuple[()]) -> Int[Array, ""]:
         """The question is state 0 of :meth:`tabular`; the end has no packed state."""

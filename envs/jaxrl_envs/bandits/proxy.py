@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxrl_envs.core import Box, Discrete, Solutions, Transition
+from jaxrl_envs.bandits.bisection import bisect
+from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import BadInput, expect
-from jaxrl_envs.tabular import TabularMDP
+from jaxrl_envs.tabular import TabularMDP, one_step
 
 TEACHER_SEED = 0
 """The hidden rules that score arms on prompts are the same in every run."""
@@ -161,9 +162,7 @@ class ProxyBandit:
         return Discrete(self.arms)
 
     def level_ids(self, split: str) -> range:
-        expect(split in ("train", "test"), "split", split, "train or test")
-        total = self.prompts + self.test_prompts
-        return range(self.prompts) if split == "train" else range(self.prompts, total)
+        return split_ids(split, self.prompts, self.test_prompts)
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         key = jax.random.key(TEACHER_SEED)
@@ -276,14 +275,9 @@ class ProxyBandit:
         def at(nu: Float[Array, ""]) -> Float[Array, "K"]:
             return reference * jnp.maximum(0.0, 1.0 + (pay - nu) / (2 * tau))
 
-        def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-            mid = (ends[0] + ends[1]) / 2
-            heavy = jnp.sum(at(mid)) > 1.0
-            return jnp.where(heavy, mid, ends[0]), jnp.where(heavy, ends[1], mid)
-
         # The mass is at least 1 where ν is the mean, and 0 where ν is 2τ above the largest pay.
         ends = (jnp.sum(reference * pay), jnp.max(pay) + 2 * tau)
-        policy = at(jax.lax.fori_loop(0, HALVINGS, halve, ends)[0])
+        policy = at(bisect(lambda nu: jnp.sum(at(nu)) > 1.0, *ends, HALVINGS)[0])
         return policy / jnp.sum(policy)
 
     def curve(
@@ -324,14 +318,12 @@ class ProxyBandit:
         last = tau.shape[0] - 1
         inner = (best > 0) & (best < last)
 
-        def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-            mid = (ends[0] + ends[1]) / 2
-            p = jnp.exp(self.kl_optimum(params, level, pay, 1.0 / mid))
-            rises = jnp.sum(p * (level.true - jnp.sum(p * level.true)) * pay) > 0
-            return jnp.where(rises, mid, ends[0]), jnp.where(rises, ends[1], mid)
+        def rises(strength: Float[Array, ""]) -> Bool[Array, ""]:
+            p = jnp.exp(self.kl_optimum(params, level, pay, 1.0 / strength))
+            return jnp.sum(p * (level.true - jnp.sum(p * level.true)) * pay) > 0
 
         ends = (1.0 / tau[jnp.maximum(best - 1, 0)], 1.0 / tau[jnp.minimum(best + 1, last)])
-        low, high = jax.lax.fori_loop(0, HALVINGS, halve, ends)
+        low, high = bisect(rises, *ends, HALVINGS)
         found = jnp.where(inner, 2.0 / (low + high), tau[best])
         return jax.tree.map(lambda x: x[0], self.curve(params, level, pay, found[None]))
 
@@ -348,14 +340,7 @@ class ProxyBandit:
 
     def tabular(self, params: Params, level: Level) -> TabularMDP:
         """Two states: the question, and the end."""
-        return TabularMDP(
-            reward=jnp.stack([level.true, jnp.zeros(self.arms)]),
-            start=jnp.array([1.0, 0.0]),
-            terminal=jnp.array([False, True]),
-            row=jnp.stack([level.id, level.id]),
-            next=jnp.ones((2, self.arms), jnp.int32),
-            horizon=1,
-        )
+        return one_step(level.true, level.id)
 
     def state_index(self, params: Params, level: Level, state: tuple[()]) -> Int[Array, ""]:
         """The question is state 0 of :meth:`tabular`; the end has no packed state."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
+from jaxrl_envs.bandits.bisection import bisect
 from jaxrl_envs.bandits.counts import MOST_STATES, binomials, every_count, how_many
 from jaxrl_envs.errors import expect
 
@@ -71,13 +72,9 @@ def kl_ucb(pulls: Counts, pay: Counts) -> Scores:
     mean = total / jnp.maximum(n, 1.0)
     budget = _log_time(n) / jnp.maximum(n, 1.0)
 
-    def halve(_: Int[Array, ""], ends: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = ends
-        middle = (low + high) / 2
-        inside = bernoulli_kl(mean, middle) <= budget
-        return jnp.where(inside, middle, low), jnp.where(inside, high, middle)
-
-    low, _ = jax.lax.fori_loop(0, BISECTIONS, halve, (mean, jnp.ones_like(mean)))
+    low, _ = bisect(
+        lambda q: bernoulli_kl(mean, q) <= budget, mean, jnp.ones_like(mean), BISECTIONS
+    )
     return jnp.where(n > 0, low, jnp.inf)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jaxrl_envs.bandits.slot_tables import Tables, tables
-from jaxrl_envs.core import Box, Discrete, Solutions, Transition
+from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import expect
 from jaxrl_envs.tabular import TabularMDP
 
@@ -178,9 +178,7 @@ class Slots:
         return Discrete(self.vocabulary + self.stop)
 
     def level_ids(self, split: str) -> range:
-        expect(split in ("train", "test"), "split", split, "train or test")
-        total = self.prompts + self.test_prompts
-        return range(self.prompts) if split == "train" else range(self.prompts, total)
+        return split_ids(split, self.prompts, self.test_prompts)
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         key = jax.random.key(TEACHER_SEED)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt, UInt8, UInt32
 
 from jaxrl_envs.bandits import tasks
-from jaxrl_envs.core import Box, Discrete, MultiDiscrete, Transition
+from jaxrl_envs.core import Box, Discrete, MultiDiscrete, Transition, split_ids
 from jaxrl_envs.errors import expect
 from jaxrl_envs.gridworlds import moves
 
@@ -150,9 +150,7 @@ class DarkRoom:
         return Discrete(STAY + 1)
 
     def level_ids(self, split: str) -> range:
-        expect(split in ("train", "test"), "split", split, "train or test")
-        total = self.prompts + self.test_prompts
-        return range(self.prompts) if split == "train" else range(self.prompts, total)
+        return split_ids(split, self.prompts, self.test_prompts)
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         index = jnp.asarray(level_id, jnp.int32)

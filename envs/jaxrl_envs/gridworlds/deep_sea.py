@@ -12,7 +12,7 @@ import numpy as np
 from jax.scipy.special import ndtri
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
-from jaxrl_envs.core import Box, Discrete, Solutions, Transition
+from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.tabular import TabularMDP
 
@@ -186,9 +186,7 @@ class DeepSea:
         return Discrete(2)
 
     def level_ids(self, split: str) -> range:
-        expect(split in ("train", "test"), "split", split, "train or test")
-        total = self.levels + self.test_levels
-        return range(self.levels) if split == "train" else range(self.levels, total)
+        return split_ids(split, self.levels, self.test_levels)
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         index = jnp.asarray(level_id, jnp.int32)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8, UInt16, UInt32
 
-from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition
+from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.gridworlds.draws import half_words, pick, pick_two, skip
 from jaxrl_envs.gridworlds.moves import LONGEST, MOVES, Clock, first_clock, tick
@@ -156,9 +156,7 @@ class FourRooms:
         return Discrete(4)
 
     def level_ids(self, split: str) -> range:
-        expect(split in ("train", "test"), "split", split, "train or test")
-        total = self.levels + self.test_levels
-        return range(self.levels) if split == "train" else range(self.levels, total)
+        return split_ids(split, self.levels, self.test_levels)
 
     @property
     def _goals(self) -> np.ndarray:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
-from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition
+from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
 from jaxrl_envs.counter import mix
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.gridworlds.draws import pick_two
@@ -200,9 +200,7 @@ class Maze:
         return Discrete(4)
 
     def level_ids(self, split: str) -> range:
-        expect(split in ("train", "test"), "split", split, "train or test")
-        total = self.levels + self.test_levels
-        return range(self.levels) if split == "train" else range(self.levels, total)
+        return split_ids(split, self.levels, self.test_levels)
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         index = jnp.asarray(level_id, jnp.int32)

@@ -1,4 +1,4 @@
-"""What empty N×N grids share: moves, slips, the clock, places by level, the best return."""
+"""What empty N×N grids share: moves, slips, the clock, and places by level."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8, UInt16
 
 from jaxrl_envs.picture import Picture
-from jaxrl_envs.tabular import TabularMDP
 
 LARGEST = 15
 """Largest N: a cell number must fit into one byte."""
@@ -82,19 +81,6 @@ def scatter(
         if accept(cells):
             levels.setdefault(identity(cells), cells)
     return np.array(list(levels.values()), np.uint8).reshape(count, things)
-
-
-def best_return(mdp: TabularMDP) -> Float[Array, ""]:
-    """The best expected return within the horizon, by backward induction over the clock.
-
-    V_h(s) = max_a E[r + V_{h-1}(s')], with V = 0 after the end.
-    """
-
-    def backward(value: Float[Array, "S"], _: None) -> tuple[Float[Array, "S"], None]:
-        return jnp.max(mdp.reward + mdp.expect(value), axis=1), None
-
-    value, _ = jax.lax.scan(backward, jnp.zeros(mdp.num_states), length=mdp.horizon)
-    return jnp.sum(mdp.start * value)
 
 
 def picture(size: int, cell: np.ndarray, marks: dict[int, str]) -> Picture:

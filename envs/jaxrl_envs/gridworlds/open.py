@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from jaxrl_envs.core import Box, Discrete, Solutions, Transition
+from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.gridworlds import moves
 from jaxrl_envs.gridworlds.moves import LARGEST, LONGEST, neighbors
@@ -199,9 +199,7 @@ class OpenGrid:
         return Discrete(4)
 
     def level_ids(self, split: str) -> range:
-        expect(split in ("train", "test"), "split", split, "train or test")
-        total = self.levels + self.test_levels
-        return range(self.levels) if split == "train" else range(self.levels, total)
+        return split_ids(split, self.levels, self.test_levels)
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         index, total = jnp.asarray(level_id, jnp.int32), self.levels + self.test_levels
@@ -273,7 +271,7 @@ class OpenGrid:
 
     def optimal_value(self, params: Params, level: Level) -> Float[Array, ""]:
         """The best expected return within the horizon, by backward induction over the clock."""
-        return moves.best_return(self.tabular(params, level))
+        return self.tabular(params, level).best_return()
 
     def _ahead(self, level: Level) -> Int[Array, "S 4"]:
         """Successors without noise; goals keep whoever reaches them."""

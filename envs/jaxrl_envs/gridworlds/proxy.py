@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from jaxrl_envs.core import Box, Discrete, Solutions, Transition
+from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import expect
 from jaxrl_envs.gridworlds import moves
 from jaxrl_envs.gridworlds.moves import LARGEST, LONGEST, neighbors
@@ -186,9 +186,7 @@ class ProxyGrid:
         return Discrete(4)
 
     def level_ids(self, split: str) -> range:
-        expect(split in ("train", "test"), "split", split, "train or test")
-        total = self.levels + self.test_levels
-        return range(self.levels) if split == "train" else range(self.levels, total)
+        return split_ids(split, self.levels, self.test_levels)
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         index, total = jnp.asarray(level_id, jnp.int32), self.levels + self.test_levels
@@ -297,7 +295,7 @@ class ProxyGrid:
 
     def optimal_value(self, params: Params, level: Level) -> Float[Array, ""]:
         """The best ``true`` return within the horizon, by backward induction over the clock."""
-        return moves.best_return(self.tabular(params, level))
+        return self.tabular(params, level).best_return()
 
     def proxy_optimum(self, params: Params, level: Level) -> Hacked:
         """What the best policy for the proxy earns, within the horizon and knowing the clock.

@@ -12,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from jaxrl_envs.core import Box, Discrete, Solutions, Transition
+from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.gridworlds.moves import (
     LARGEST,
     LONGEST,
     Clock,
-    best_return,
     coordinates,
     drawing,
     first_clock,
@@ -195,9 +194,7 @@ class TwoGoals:
         return Discrete(4)
 
     def level_ids(self, split: str) -> range:
-        expect(split in ("train", "test"), "split", split, "train or test")
-        total = self.levels + self.test_levels
-        return range(self.levels) if split == "train" else range(self.levels, total)
+        return split_ids(split, self.levels, self.test_levels)
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         g = geometry(self.size)
@@ -250,7 +247,7 @@ class TwoGoals:
 
     def optimal_value(self, params: Params, level: Level) -> Float[Array, ""]:
         """The best expected return within the horizon, by backward induction over the clock."""
-        return best_return(self.tabular(params, level))
+        return self.tabular(params, level).best_return()
 
     def solutions(self, params: Params, level: Level) -> Solutions:
         """The shortest routes to the better goal, or to both where they pay the same.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from jaxrl_envs.core import Box, Discrete, Solutions, Transition
+from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.reasoning.length_norms import Updates, expected_updates
 from jaxrl_envs.reasoning.stopping import THINK, Stopping, answer_times
@@ -153,9 +153,7 @@ class PadLength:
         return Discrete(self.fillers + 2)
 
     def level_ids(self, split: str) -> range:
-        expect(split in ("train", "test"), "split", split, "train or test")
-        total = self.prompts + self.test_prompts
-        return range(self.prompts) if split == "train" else range(self.prompts, total)
+        return split_ids(split, self.prompts, self.test_prompts)
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         """n* = shortest + (longest - shortest) · rank / (prompts - 1), ranks in a fixed shuffle."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt16
 
-from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition
+from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
 from jaxrl_envs.difficulty import spread_rate
 from jaxrl_envs.errors import expect
 from jaxrl_envs.reasoning.strings import (
@@ -201,8 +201,7 @@ class Rewrite:
         return Discrete(len(RULES[self.system]) * self.max_length)
 
     def level_ids(self, split: str) -> range:
-        expect(split in ("train", "test"), "split", split, "train or test")
-        return range(self.prompts) if split == "train" else range(self.prompts, self._total)
+        return split_ids(split, self.prompts, self.test_prompts)
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         number = jnp.asarray(level_id, jnp.int32)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
-from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition
+from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import expect
 from jaxrl_envs.reasoning.vm_tables import INSTRUCTIONS, Targets, moves, targets
 
@@ -185,9 +185,7 @@ class VmProgram:
         return Discrete(self.instructions + self.case)
 
     def level_ids(self, split: str) -> range:
-        expect(split in ("train", "test"), "split", split, "train or test")
-        total = self.prompts + self.test_prompts
-        return range(self.prompts) if split == "train" else range(self.prompts, total)
+        return split_ids(split, self.prompts, self.test_prompts)
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         index, known = jnp.asarray(level_id, jnp.int32), self._targets
