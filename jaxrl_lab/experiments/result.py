@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,13 @@ class Result:
         if arm not in names:
             raise BadInput("arm", arm, "an arm of the result", names)
         return np.asarray(self.dataset[name].sel(arm=arm).values)
+
+    def part(self, names: Mapping[str, str]) -> Result:
+        """The arms with these names alone, each under a new one."""
+        dataset = self.dataset.sel(arm=list(names)).assign_coords(arm=list(names.values()))
+        arms = {new: self.arms[old] for old, new in names.items() if old in self.arms}
+        params = {new: self.params[old] for old, new in names.items() if old in self.params}
+        return replace(self, dataset=dataset, arms=arms, params=params, seconds={})
 
     @property
     def update(self) -> np.ndarray:

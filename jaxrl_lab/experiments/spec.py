@@ -27,6 +27,7 @@ from jaxrl_envs.errors import expect, unknown_key
 from jaxrl_envs.validate import coerce
 
 from jaxrl_lab import policies, recipes
+from jaxrl_lab.experiments.box import Box
 from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.types import Tree
@@ -297,6 +298,7 @@ class Study:
     source: str = ""
     tier: str = "default"
     changed: dict[str, Any] = field(default_factory=dict)
+    box: Box | None = None
 
     def with_setting(self, path: str, value: Any) -> Study:
         """One entry replaced; without the name of an experiment, in all of them."""

@@ -24,6 +24,7 @@ from jaxrl_envs import BadInput
 from jaxrl_envs.errors import expect
 
 from jaxrl_lab import config
+from jaxrl_lab.experiments.box import parse_box
 from jaxrl_lab.experiments.spec import Study, parse_experiment
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ def study_text(study: Study) -> str:
         "tier": study.tier,
         "experiments": {name: e.to_mapping() for name, e in study.experiments.items()},
     }
+    if study.box is not None:
+        data["box"] = study.box.to_mapping()
     if study.changed:
         data["changed"] = study.changed
     try:
@@ -148,9 +151,24 @@ def read_study(folder: Path) -> Study:
     return parse_study(config.read_yaml(folder / CONFIG))
 
 
+def read_verdicts(folder: Path) -> dict[str, Any]:
+    """What a run directory says of its claims; empty where it says nothing.
+
+    Raises:
+        BadInput: a damaged file.
+    """
+    if not os.path.isfile(folder / VERDICTS):
+        return {}
+    try:
+        found = json.loads((folder / VERDICTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput("DIR", str(folder), f"a readable {VERDICTS} ({error})") from None
+    return found if isinstance(found, dict) else {}
+
+
 def parse_study(data: Mapping[str, Any]) -> Study:
     """A study from the mapping of a configuration file, tiers left aside."""
-    allowed = ("phenomenon", "question", "source", "tier", "experiments", "tiers", "changed")
+    allowed = ("phenomenon", "question", "source", "tier", "experiments", "tiers", "changed", "box")
     for key in data:
         if key not in allowed:
             from jaxrl_envs.errors import unknown_key
@@ -168,6 +186,7 @@ def parse_study(data: Mapping[str, Any]) -> Study:
         source=str(data.get("source", "")),
         tier=str(data.get("tier", "default")),
         changed=dict(data.get("changed", {})),
+        box=parse_box(data["box"]) if data.get("box") is not None else None,
         experiments={n: parse_experiment(e, f"experiments.{n}") for n, e in experiments.items()},
     )
 

@@ -27,18 +27,19 @@ from jaxrl_lab.mechanisms import (
 from jaxrl_lab.mechanisms.core import SLOTS, Spec, equation_of, mechanism, name_of
 from jaxrl_lab.mechanisms.schedules import SCHEDULES, Cosine, Linear, Schedule
 
-ROOMS: dict[str, ModuleType] = {
-    "task": task,
-    "reward": reward,
-    "advantage": advantage,
-    "credit": credit,
-    "surrogate": surrogate,
-    "weight": weight,
-    "regularizer": regularizer,
-    "aggregate": aggregate,
-    "optimizer": optimizer,
-    "update": update,
+ROOMS: dict[str, tuple[ModuleType, ...]] = {
+    "task": (task,),
+    "reward": (reward,),
+    "advantage": (advantage,),
+    "credit": (credit,),
+    "surrogate": (surrogate,),
+    "weight": (weight,),
+    "regularizer": (regularizer,),
+    "aggregate": (aggregate,),
+    "optimizer": (optimizer,),
+    "update": (update,),
 }
+"""The modules that hold the mechanisms of each slot."""
 
 
 @cache
@@ -47,10 +48,11 @@ def catalog() -> dict[str, dict[str, type[Any]]]:
     return {
         slot: {
             name_of(cls): cls
+            for room in rooms
             for _, cls in inspect.getmembers(room, inspect.isclass)
             if cls.__module__ == room.__name__ and dataclasses.is_dataclass(cls)
         }
-        for slot, room in ROOMS.items()
+        for slot, rooms in ROOMS.items()
     }
 
 

@@ -13,8 +13,10 @@ from jaxrl_envs import BadInput
 
 from jaxrl_lab import config
 from jaxrl_lab.experiments import checkpoint, store
+from jaxrl_lab.experiments.claims import claims_hash
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.spec import Study
+from jaxrl_lab.phenomena.box import BoxReport, read_box
 from jaxrl_lab.phenomena.core import (
     Analysis,
     Phenomenon,
@@ -121,11 +123,16 @@ def load(folder: str | Path) -> Report:
         )
         for name, dataset in datasets.items()
     }
-    return replace(conclude(phenomenon, study, runs), folder=folder)
+    report = conclude(phenomenon, study, runs)
+    said = store.read_verdicts(folder)
+    if said.get("box") is not None and said.get("claims_hash") == claims_hash(phenomenon.claims):
+        report = replace(report, box=read_box(said["box"], phenomenon.claims))
+    return replace(report, folder=folder)
 
 
 __all__ = [
     "Analysis",
+    "BoxReport",
     "Phenomenon",
     "Report",
     "find",

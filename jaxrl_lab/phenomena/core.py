@@ -21,6 +21,7 @@ from jaxrl_lab.experiments.progress import Progress
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.run import run_ahead, start_arms
 from jaxrl_lab.experiments.spec import Study
+from jaxrl_lab.phenomena.box import BoxReport, run_box
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,6 +77,7 @@ class Report:
     verdicts: list[Verdict]
     seconds: float = 0.0
     folder: Path | None = None
+    box: BoxReport | None = None
 
     def figure(self) -> Figure:
         """The figure that tells the story in one look."""
@@ -93,6 +95,7 @@ class Report:
                     * bool(frozen)
                 ),
                 *self._about_settings(),
+                *([str(self.box)] if self.box else []),
                 "Verdicts\n" + "\n".join(f"  {v.line()}" for v in self.verdicts),
             ]
         )
@@ -112,6 +115,7 @@ class Report:
             "claims_hash": claims_hash(self.phenomenon.claims),
             "claims": {c.id: c.text for c in self.phenomenon.claims},
             "verdicts": [v.as_dict() for v in self.verdicts],
+            "box": None if self.box is None else self.box.as_dict(),
             "frozen": [line for run in self.runs.values() for line in run.frozen()],
             "seconds": round(self.seconds, 2),
             "versions": store.versions(),
@@ -182,6 +186,7 @@ def run_study(
 
     Args:
         checkpoints: called when nothing can be refused any more, before anything is trained.
+            The box of a verdict is not among them: it starts anew after a cut.
     """
     begin = time.perf_counter()
     running = {
@@ -203,6 +208,8 @@ def run_study(
             one.stop()
         raise
     report = conclude(phenomenon, study, runs)
+    if study.tier == "verdict" and study.box is not None:
+        report = replace(report, box=run_box(phenomenon, study, quiet))
     return replace(report, seconds=time.perf_counter() - begin)
 
 

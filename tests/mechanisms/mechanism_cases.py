@@ -1,24 +1,31 @@
-"""The table of mechanisms that every general test runs over, and random batches to call them on."""
+"""The table of mechanisms that every general test runs over, and random batches to call them on.
+
+Rows of mechanisms with a file of their own come from the ``cases_*.py`` beside this.
+"""
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxrl_envs
 import numpy as np
 import pytest
 
 from jaxrl_lab.learners.policy_gradient import PolicyGradient
-from jaxrl_lab.mechanisms.core import canonical
+from jaxrl_lab.mechanisms.core import Spec, canonical
 from jaxrl_lab.policies import Categorical
 from jaxrl_lab.recipes import parse_slot, recipe
 from jaxrl_lab.types import Batch, Context, LearnerState, Outputs, Plan, PolicyOutput
 
 K = 4
+WORLD = jaxrl_envs.make("bandit/modes", prompts=8, arms=K, modes=2)
 
 ARGUMENTS: dict[str, dict[str, list[dict[str, Any]]]] = {
     "task": {"dynamic_sampling": [{}]},
@@ -72,6 +79,11 @@ ARGUMENTS: dict[str, dict[str, list[dict[str, Any]]]] = {
     },
     "update": {"refresh_reference": [{"every": 3}]},
 }
+
+for _path in sorted(Path(__file__).parent.glob("cases_*.py")):
+    for _slot, _names in importlib.import_module(_path.stem).ARGUMENTS.items():
+        assert not ARGUMENTS[_slot].keys() & _names.keys(), _path
+        ARGUMENTS[_slot] |= _names
 
 CASES = [
     pytest.param(slot, name, given, id=f"{name}-{i}" if i else name)
@@ -181,11 +193,13 @@ SHAPES = {
 def call(slot: str, mech: Any, case: Case) -> Any:
     """The mechanism called with the signature of its slot; the arrays it gives back."""
     out, batch, ctx = case.out(), case.batch, case.ctx
+    if hasattr(mech, "init"):
+        ctx = replace(ctx, memory=mech.init(Spec(WORLD, None, recipe(), *batch.action.shape)))
     aux = {"clipped": batch.mask & (batch.action == 0)}
     if slot == "task":
         b, g = batch.valid.shape
         plan = Plan(jnp.arange(b, dtype=jnp.int32), batch.valid, jnp.zeros((b, g), jnp.int8))
-        return mech(plan, ctx), mech.keep(batch)
+        return mech(plan, ctx), mech.keep(batch) if hasattr(mech, "keep") else ()
     if slot in ("reward", "advantage", "credit"):
         return mech(batch, ctx)
     if slot == "surrogate":

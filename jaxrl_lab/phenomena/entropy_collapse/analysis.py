@@ -19,6 +19,7 @@ from jaxrl_lab.keys import named
 from jaxrl_lab.mechanisms.advantage import GroupNormalized
 from jaxrl_lab.mechanisms.optimizer import SGD
 from jaxrl_lab.mechanisms.schedules import Schedule
+from jaxrl_lab.phenomena import tables as shared
 from jaxrl_lab.phenomena.core import Analysis, Runs
 from jaxrl_lab.phenomena.entropy_collapse import tables
 from jaxrl_lab.phenomena.entropy_collapse.claims import INTERVENTIONS
@@ -68,7 +69,7 @@ def analyze(runs: Runs) -> Analysis:
     for arm in INTERVENTIONS:
         samples[f"{arm}_keeps_solutions"] = solutions[arm][:, at] - solutions["grpo"][:, at]
     text = [
-        tables.final(main),
+        shared.final(main, tables.COLUMNS),
         tables.matched(solutions, ACCURACIES),
         tables.budget(by_kl, kls, by_tokens, counts),
         tables.breakdown(error, breakdown.updates),

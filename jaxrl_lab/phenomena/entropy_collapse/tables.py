@@ -6,36 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxrl_lab.experiments.result import Result, summary
-from jaxrl_lab.experiments.statistics import mean_interval
+from jaxrl_lab.phenomena.tables import cell, table
 
 Samples = Mapping[str, np.ndarray]
 
-
-def cell(sample: np.ndarray) -> str:
-    """mean ± half interval (seeds that arrived/seeds)."""
-    arrived = sample[np.isfinite(sample)]
-    if not len(arrived):
-        return f"never (0/{len(sample)})"
-    interval = mean_interval(arrived)
-    half = f" ± {interval.high - interval.mean:.3f}" if len(arrived) > 1 else ""
-    return f"{interval.mean:.3f}{half} ({len(arrived)}/{len(sample)})"
-
-
-def table(title: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    """A title, a heading line, and one line per row."""
-    width = max(len(name) for name in rows)
-    lines = [title, " " * width + "".join(f"{h:>24}" for h in headings)]
-    lines += [f"{n:<{width}}" + "".join(f"{c:>24}" for c in cells) for n, cells in rows.items()]
-    return "\n".join(lines)
-
-
-def final(run: Result) -> str:
-    """Where every arm ends."""
-    names = ["accuracy", "solutions", "entropy", "kl", "tokens"]
-    headings = ["accuracy", "solutions", "entropy", "KL to start", "tokens"]
-    title = f"After {run.updates} updates, mean over {len(run.seeds)} seeds"
-    return f"{title}\n{summary(run.dataset, names, headings)}"
+COLUMNS = {
+    "accuracy": "accuracy",
+    "solutions": "solutions",
+    "entropy": "entropy",
+    "kl": "KL to start",
+    "tokens": "tokens",
+}
 
 
 def matched(solutions: Samples, accuracies: Sequence[float]) -> str:

@@ -1,0 +1,86 @@
+"""What is exact about one-step worlds: read off the policy itself, not off samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxrl_envs import Environment
+from jaxrl_envs.errors import expect
+from jaxtyping import Array, Bool, Float
+
+from jaxrl_lab import measures
+from jaxrl_lab.policies.core import Policy
+from jaxrl_lab.rollouts import World, levels_at, observe
+from jaxrl_lab.types import LearnerState, Tree
+
+DESCRIBE = {
+    "accuracy": ("probability", "exact pass@1, mean over prompts"),
+    "solutions": ("solutions", "exp entropy of the policy among right arms, mean over prompts"),
+    "deficit": ("nats", "log M minus the entropy of the policy among right arms"),
+    "entropy": ("nats", "entropy of the policy, mean over prompts"),
+    "kl": ("nats", "KL from the current to the initial policy, mean over prompts"),
+    "kl_step": ("nats", "KL from the policy after the last update to the one before it"),
+}
+"""Unit and description of what :func:`standard` returns."""
+
+
+def log_policy(
+    env: Environment, policy: Policy, world: World, params: Tree, split: str = "train"
+) -> Float[Array, "B K"]:
+    """Log-probabilities of all arms on every prompt of a split."""
+    ids = jnp.asarray(env.level_ids(split), jnp.int32)
+    shape = (len(ids), 1, 1)
+    obs = observe(env, world, ids[:, None, None], (), shape)
+    resets = jnp.ones(shape, bool)
+    return policy.unroll(params, obs, resets, policy.start(shape[:2])).dist.logp_all[:, 0, 0]
+
+
+def right_arms(env: Environment, world: World, split: str = "train") -> Bool[Array, "B K"]:
+    """Which arms are right on every prompt of a split.
+
+    Raises:
+        BadInput: a world of several steps, or one whose levels do not say which arms are right.
+    """
+    one_step = env.horizon == 1 and hasattr(world.bank, "mode")
+    expect(one_step, "environment.id", type(env).__name__, "bandit/modes, which has exact answers")
+    levels: Any = levels_at(env, world, jnp.asarray(env.level_ids(split), jnp.int32))
+    return levels.mode >= 0
+
+
+def standard(
+    new: Float[Array, "B K"],
+    old: Float[Array, "B K"],
+    start: Float[Array, "B K"],
+    correct: Bool[Array, "B K"],
+) -> dict[str, Any]:
+    """What every phenomenon of one step looks at, means over prompts.
+
+    ``new``, ``old`` and ``start`` are log-probabilities after the last update, before it, and
+    before the training.
+    """
+    mean = measures.prompt_mean
+    return {
+        "accuracy": mean(measures.accuracy(new, correct)),
+        "solutions": mean(measures.effective_solutions(new, correct)),
+        "deficit": mean(measures.solution_deficit(new, correct)),
+        "entropy": mean(measures.token_entropy(new)),
+        "kl": mean(measures.kl_to(new, start)),
+        "kl_step": mean(measures.kl_to(new, old)),
+    }
+
+
+def measure(
+    env: Environment,
+    policy: Policy,
+    world: World,
+    first: Tree,
+    before: LearnerState,
+    after: LearnerState,
+) -> dict[str, Any]:
+    """:func:`standard` on the train prompts, as a measure of a population."""
+    correct = right_arms(env, world)
+    start, old, new = (
+        log_policy(env, policy, world, params) for params in (first, before.params, after.params)
+    )
+    return standard(new, old, start, correct)
