@@ -17,7 +17,8 @@ class Picture:
         marks: text to write into cells, by (row, column).
         cell: the flat number of the cell each tabular state stands in, ``int[S]``; -1 for
             states that stand nowhere (the end of the episode).
-        moves: row and column change of each action, ``int[A, 2]``; (0, 0) for other actions.
+        moves: row and column change of each action, ``int[A, 2]`` or, where labels differ from
+            state to state, ``int[S, A, 2]``; (0, 0) for other actions.
     """
 
     walls: np.ndarray

@@ -48,13 +48,16 @@ def arrows(ax: Axes, env: Environment, params: Tree, level_id: int, logp: Any) -
     mdp, visits = _visits(env, params, level_id, logp)
     probability = np.exp(np.asarray(rows_to_states(mdp, jnp.asarray(logp))))
     rows, columns = np.indices(picture.shape)
-    for action, (down, right) in enumerate(picture.moves):
-        share = picture.over_cells(probability[:, action], visits + 1e-9)
-        shown = np.nan_to_num(share) * ~picture.walls
-        if down == right == 0:
-            continue
+    moves = np.broadcast_to(picture.moves, (*probability.shape, 2))
+    for action in np.flatnonzero(moves.any(axis=(0, 2))):
+        # Probability times direction: labels may differ between the states of a world.
+        down, right = (
+            np.nan_to_num(picture.over_cells(probability[:, action] * way, visits + 1e-9))
+            * ~picture.walls
+            for way in (moves[:, action, 0], moves[:, action, 1])
+        )
         ax.quiver(
-            columns, rows, 0.45 * shown * right, 0.45 * shown * down,
+            columns, rows, 0.45 * right, 0.45 * down,
             angles="xy", scale_units="xy", scale=1, width=0.006, color=COLORS[2], zorder=2,
         )  # fmt: skip
 

@@ -48,6 +48,35 @@ def test_arrows_point_where_the_policy_goes(ax):
     assert np.sum(np.asarray(drawn[1].U) > 0.4) == free.sum()
 
 
+def test_arrows_follow_the_labels_of_each_state(ax):
+    """In a deep sea "right" is another action in every cell; whoever knows it dives diagonally."""
+    env = je.make("gridworld/deep_sea", size=5)
+    params = env.default_params
+    level = env.make_level(params, jnp.int32(0))
+    swapped = np.asarray(env.swapped(level, jnp.arange(env.cells)))
+    assert 0 < swapped.sum() < len(swapped)
+    best = np.append(np.where(swapped, 0, 1), 0)
+    logp = jnp.log(jnp.asarray(np.eye(2)[best]) * (1 - 1e-30) + 1e-30)
+    plots.worlds.arrows(ax, env, params, 0, logp)
+    right, down = (sum(np.asarray(getattr(c, n)) for c in ax.collections) for n in "UV")
+    cells = np.zeros((6, 6), bool)
+    cells[tuple(np.tril_indices(5))] = True
+    np.testing.assert_allclose(right, np.where(cells, 0.45, 0.0).ravel(), atol=1e-5)
+    np.testing.assert_allclose(down, np.where(cells, 0.45, 0.0).ravel(), atol=1e-5)
+
+
+@pytest.mark.parametrize("world", [w for w in je.registered() if w.startswith("gridworld/")])
+def test_every_grid_can_be_drawn(ax, world):
+    env = je.make(world)
+    first = env.level_ids("train").start
+    picture = plots.worlds.level(ax, env, env.default_params, first)
+    assert picture.marks
+    if hasattr(env, "tabular"):
+        mdp = env.tabular(env.default_params, env.make_level(env.default_params, jnp.int32(first)))
+        assert len(picture.cell) == mdp.reward.shape[0]
+        assert picture.moves.shape[-2] == mdp.reward.shape[1]
+
+
 def test_visits_and_values_are_the_exact_ones(ax):
     logp = random_policy(ENV)
     mdp = ENV.tabular(PARAMS, ENV.make_level(PARAMS, jnp.int32(0)))

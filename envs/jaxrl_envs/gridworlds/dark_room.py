@@ -14,6 +14,7 @@ from jaxrl_envs.bandits import tasks
 from jaxrl_envs.core import Box, Discrete, MultiDiscrete, Transition, split_ids
 from jaxrl_envs.errors import expect
 from jaxrl_envs.gridworlds import moves
+from jaxrl_envs.picture import Picture
 
 STAY = 4
 """The action after up, right, down, left."""
@@ -282,6 +283,11 @@ class DarkRoom:
             return since, jnp.maximum(jnp.where(reached, params.goal_reward, 0.0), safe)
 
         return jnp.sum(jax.lax.scan(trial, jnp.int32(0), jnp.arange(self.trials))[1])
+
+    def picture(self, params: Params, level: Level) -> Picture:
+        """The room with its first goal G and the start S; no table, so nobody stands in it."""
+        marks = {int(level.goal): "G", self.center: "S"}
+        return moves.picture(self.size, np.full(0, -1), marks)
 
     def render(self, params: Params, level: Level, state: State) -> str:
         """The room: G is the goal, A the agent, S the safe cell or start."""

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import BadInput, expect
+from jaxrl_envs.picture import Picture
 from jaxrl_envs.tabular import TabularMDP
 
 LARGEST = 255
@@ -313,6 +314,18 @@ class DeepSea:
         """The number of the state in :meth:`tabular`; all of the floor is its last state."""
         row, column = state.row.astype(jnp.int32), state.column.astype(jnp.int32)
         return jnp.minimum(cell_number(row, column), self.cells)
+
+    def picture(self, params: Params, level: Level) -> Picture:
+        """The sea: the diver's start S, the treasure T below the last cell, nobody above the
+        diagonal. Which action moves right is drawn as each cell has it."""
+        row, column = geometry(self.size).cells.T
+        walls = np.triu(np.ones((self.size + 1, self.size + 1), bool), 1)
+        walls[-1] = False
+        cell = np.append(row * (self.size + 1) + column, -1)
+        swap = np.append(np.asarray(self.swapped(level, jnp.arange(self.cells))), False)
+        ways = np.array([[1, -1], [1, 1]])
+        moves = np.where(swap[:, None, None], ways[::-1], ways)
+        return Picture(walls, cell, moves, {(0, 0): "S", (self.size, self.size): "T"})
 
     def render(self, params: Params, level: Level, state: State) -> str:
         """The sea: in each cell the action that moves right, ``#`` where nobody gets, D the diver,
