@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
+from jaxrl_envs import threefry
 from jaxrl_envs.errors import expect
 from jaxtyping import Array, Float
 
@@ -61,7 +61,7 @@ class ClipCov:
             inside = (cov > low) & (cov < high)
         candidates = inside & batch.mask & ~aux["clipped"]
         n = jnp.maximum(jnp.floor(self.fraction * jnp.sum(batch.mask, dtype=jnp.float32)), 1.0)
-        lottery = jax.random.uniform(ctx.key, cov.shape)
+        lottery = threefry.uniform(ctx.key, cov.shape)
         dropped = top_k_mask(lottery, n.astype(jnp.int32), candidates)
         return 1.0 - dropped.astype(jnp.float32)
 
@@ -81,5 +81,5 @@ class RandomDrop:
         self, out: Outputs, batch: Batch, aux: dict[str, Any], ctx: Context
     ) -> Float[Array, "B G T"]:
         n = jnp.floor(self.fraction * jnp.sum(batch.mask, dtype=jnp.float32)).astype(jnp.int32)
-        lottery = jax.random.uniform(ctx.key, batch.mask.shape)
+        lottery = threefry.uniform(ctx.key, batch.mask.shape)
         return 1.0 - top_k_mask(lottery, n, batch.mask).astype(jnp.float32)

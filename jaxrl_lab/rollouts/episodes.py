@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxrl_envs import Environment
+from jaxrl_envs import Environment, threefry
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrl_lab.keys import named
@@ -57,7 +57,7 @@ def luck(
     env: Environment, key: Array, t: Int[Array, ""], shape: tuple[int, ...]
 ) -> tuple[Float[Array, "..."], Tree]:
     """What chance holds for step t of a batch: the policy's uniforms and the world's noise."""
-    u = jax.random.uniform(jax.random.fold_in(named(key, "act"), t), shape)
+    u = threefry.uniform(jax.random.fold_in(named(key, "act"), t), shape)
     return u, env.draw(jax.random.fold_in(named(key, "env"), t), shape)
 
 

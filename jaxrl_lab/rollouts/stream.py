@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxrl_envs import Environment
+from jaxrl_envs import Environment, threefry
 from jaxrl_envs.vector import StreamState, stream_reset, stream_step
 from jaxtyping import Array, Int
 
@@ -61,7 +61,7 @@ def collect_stream(
         level = levels(now.envs.level_id)
         obs = see(world.params, level, now.envs.state)
         memory, out = policy.step(params, now.memory, obs, now.envs.started)
-        u = jax.random.uniform(jax.random.fold_in(named(key, "act"), t), (n,))
+        u = threefry.uniform(jax.random.fold_in(named(key, "act"), t), (n,))
         action = out.dist.sample(u)
         env_key = jax.random.fold_in(named(key, "env"), t)
         after, transition = stream_step(env, world.params, levels, split, now.envs, action, env_key)

@@ -172,21 +172,23 @@ def test_one_batched_draw_each() -> None:
     params = env.default_params
     make_level = jax.vmap(partial(env.make_level, params))
 
-    def shapes(n: int) -> tuple[list[Any], list[Any]]:
+    def shapes(n: int) -> tuple[list[Any], list[Any], list[Any]]:
         stream = je.stream_reset(env, params, make_level, "train", KEY, n)
         step = partial(je.stream_step, env, params, make_level, "train")
-        found: dict[str, list[Any]] = {"random_fold_in": [], "random_split": [], "random_bits": []}
+        names = ("random_fold_in", "random_split", "random_bits", "iota")
+        found: dict[str, list[Any]] = {name: [] for name in names}
         program = jax.make_jaxpr(step)(stream, jnp.zeros(n, jnp.int32), KEY)
         for eqn in walk_jaxpr(program.jaxpr):
             found.get(eqn.primitive.name, []).append(eqn.outvars[0].aval.shape)
-        return found["random_fold_in"] + found["random_split"], found["random_bits"]
+        keys = found["random_fold_in"] + found["random_split"]
+        return keys, found["random_bits"], found["iota"]
 
     for n in (5, 300):
-        keys, bits = shapes(n)
+        keys, hashes, positions = shapes(n)
         assert keys
         assert all(n not in shape for shape in keys), "keys depend on the step only"
-        # One uniform of the step, and the hash of the prompts.
-        assert bits == [(n,)] * 2
+        assert hashes == [(n,)], "of the prompts"
+        assert positions == [(n,)], "that the uniform of the step is hashed from"
 
 
 def test_the_upper_half_of_a_product_is_exact() -> None:

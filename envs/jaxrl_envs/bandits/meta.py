@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt, UInt8, UInt32
 
+from jaxrl_envs import threefry
 from jaxrl_envs.bandits import rules, tasks
 from jaxrl_envs.bandits.counts import MOST_STATES, Packing, bernoulli_table, how_many, rank
 from jaxrl_envs.core import Box, Discrete, Transition, split_ids
@@ -203,8 +204,8 @@ class MetaBandit:
 
     def draw(self, key: Array, batch_shape: tuple[int, ...]) -> Float[Array, "..."]:
         """One uniform, or one normal, per pull."""
-        kind = jax.random.uniform if self._bernoulli else jax.random.normal
-        return kind(key, batch_shape, jnp.float32)
+        kind = threefry.uniform if self._bernoulli else threefry.normal
+        return kind(key, batch_shape)
 
     def reset(self, params: Params, level: Level, noise: tuple[()]) -> State:
         shown, number = self.observation == "last", jnp.uint8 if self.horizon <= 255 else jnp.uint16

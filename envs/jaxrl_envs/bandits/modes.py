@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxrl_envs import threefry
 from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.difficulty import spread_rate
 from jaxrl_envs.errors import BadInput, expect
@@ -169,8 +170,8 @@ class ModesBandit:
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         key = jax.random.key(TEACHER_SEED)
-        teacher = jax.random.normal(jax.random.fold_in(key, 0), (self.features, self.arms))
-        x = jax.random.normal(
+        teacher = threefry.normal(jax.random.fold_in(key, 0), (self.features, self.arms))
+        x = threefry.normal(
             jax.random.fold_in(jax.random.fold_in(key, 1), level_id), (self.features,)
         )
         score = x @ teacher
@@ -190,11 +191,11 @@ class ModesBandit:
         """``pay`` (normal or uniform) and ``verdict`` (uniform), where the world has them."""
         noise = {}
         if self.noise != "none":
-            kind = jax.random.normal if self.noise == "gaussian" else jax.random.uniform
-            noise["pay"] = kind(jax.random.fold_in(key, 0), batch_shape, jnp.float32)
+            kind = threefry.normal if self.noise == "gaussian" else threefry.uniform
+            noise["pay"] = kind(jax.random.fold_in(key, 0), batch_shape)
         if self.verifier:
             own = jax.random.fold_in(key, 1)
-            noise["verdict"] = jax.random.uniform(own, batch_shape, jnp.float32)
+            noise["verdict"] = threefry.uniform(own, batch_shape)
         return noise or ()
 
     def reset(self, params: Params, level: Level, noise: tuple[()]) -> tuple[()]:

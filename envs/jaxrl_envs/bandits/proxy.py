@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxrl_envs import threefry
 from jaxrl_envs.bandits.bisection import bisect
 from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import BadInput, expect
@@ -167,9 +168,9 @@ class ProxyBandit:
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         key = jax.random.key(TEACHER_SEED)
         shape = (self.features, self.members + 3, self.arms)
-        teacher = jax.random.normal(jax.random.fold_in(key, 0), shape)
+        teacher = threefry.normal(jax.random.fold_in(key, 0), shape)
         own = jax.random.fold_in(jax.random.fold_in(key, 1), level_id)
-        x = jax.random.normal(own, (self.features,))
+        x = threefry.normal(own, (self.features,))
         x = x / jnp.sqrt(jnp.sum(x * x))
         # One feature after the other: with a sum or a product of matrices the rounding, and so what
         # a prompt pays, would depend on how many prompts are built at once.

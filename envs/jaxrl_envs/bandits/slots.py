@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from jaxrl_envs import threefry
 from jaxrl_envs.bandits.slot_tables import Tables, tables
 from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import expect
@@ -183,9 +184,9 @@ class Slots:
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         key = jax.random.key(TEACHER_SEED)
         words = self.slots * self.vocabulary
-        teacher = jax.random.normal(jax.random.fold_in(key, 0), (self.features, words))
+        teacher = threefry.normal(jax.random.fold_in(key, 0), (self.features, words))
         own = jax.random.fold_in(jax.random.fold_in(key, 1), level_id)
-        x = jax.random.normal(own, (self.features,))
+        x = threefry.normal(own, (self.features,))
         score = (x @ teacher).reshape(self.slots, self.vocabulary)
         rank = jnp.argsort(jnp.argsort(-score, axis=1), axis=1).astype(jnp.uint8)
         if self.stop:

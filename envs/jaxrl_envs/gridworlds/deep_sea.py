@@ -12,6 +12,7 @@ import numpy as np
 from jax.scipy.special import ndtri
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
+from jaxrl_envs import threefry
 from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.picture import Picture
@@ -197,7 +198,7 @@ class DeepSea:
         return ()
 
     def draw(self, key: Array, batch_shape: tuple[int, ...]) -> Float[Array, "..."] | tuple[()]:
-        return jax.random.normal(key, batch_shape, jnp.float32) if self.windy else ()
+        return threefry.normal(key, batch_shape) if self.windy else ()
 
     def reset(self, params: Params, level: Level, noise: tuple[()]) -> State:
         return State(jnp.zeros((), jnp.uint8), jnp.zeros((), jnp.uint8))

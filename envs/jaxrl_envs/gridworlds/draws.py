@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, UInt16, UInt32
 
+from jaxrl_envs import threefry
+
 
 def half_words(key: Array, shape: tuple[int, ...]) -> UInt16[Array, "..."]:
     """16 random bits per entry, two entries from each 32-bit word.
@@ -16,7 +18,7 @@ def half_words(key: Array, shape: tuple[int, ...]) -> UInt16[Array, "..."]:
     along the leading axis, as ``draw`` must be.
     """
     size = prod(shape)
-    words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)
+    words = threefry.bits(key, ((size + 1) // 2,))
     return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size].reshape(shape)
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8, UInt16, UInt32
 
+from jaxrl_envs import threefry
 from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.gridworlds.draws import half_words, pick, pick_two, skip
@@ -175,7 +176,7 @@ class FourRooms:
     ) -> UInt32[Array, "..."] | tuple[()]:
         if self.start == self.goal == "fixed":
             return ()
-        return jax.random.bits(key, batch_shape, jnp.uint32)
+        return threefry.bits(key, batch_shape)
 
     def draw(self, key: Array, batch_shape: tuple[int, ...]) -> UInt16[Array, "..."] | tuple[()]:
         return half_words(key, batch_shape) if self.slippery else ()

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
+from jaxrl_envs import threefry
 from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
 from jaxrl_envs.counter import mix
 from jaxrl_envs.errors import BadInput, expect
@@ -239,7 +240,7 @@ class Maze:
         return ()
 
     def draw(self, key: Array, batch_shape: tuple[int, ...]) -> Float[Array, "..."] | tuple[()]:
-        return jax.random.uniform(key, batch_shape, jnp.float32) if self.spontaneous else ()
+        return threefry.uniform(key, batch_shape) if self.spontaneous else ()
 
     def reset(self, params: Params, level: Level, noise: tuple[()]) -> State:
         return State(level.start, first_clock(self.horizon))

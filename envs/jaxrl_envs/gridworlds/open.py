@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from jaxrl_envs import threefry
 from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.gridworlds import moves
@@ -209,10 +210,10 @@ class OpenGrid:
     def draw_reset(
         self, key: Array, batch_shape: tuple[int, ...]
     ) -> Float[Array, "..."] | tuple[()]:
-        return jax.random.uniform(key, batch_shape, jnp.float32) if self.start == "random" else ()
+        return threefry.uniform(key, batch_shape) if self.start == "random" else ()
 
     def draw(self, key: Array, batch_shape: tuple[int, ...]) -> Float[Array, "..."] | tuple[()]:
-        return jax.random.uniform(key, batch_shape, jnp.float32) if self.noisy else ()
+        return threefry.uniform(key, batch_shape) if self.noisy else ()
 
     def reset(self, params: Params, level: Level, noise: Float[Array, ""] | tuple[()]) -> State:
         cell = level.start

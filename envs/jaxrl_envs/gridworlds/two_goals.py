@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from jaxrl_envs import threefry
 from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.gridworlds.moves import (
@@ -206,7 +207,7 @@ class TwoGoals:
         return ()
 
     def draw(self, key: Array, batch_shape: tuple[int, ...]) -> Float[Array, "..."] | tuple[()]:
-        return jax.random.uniform(key, batch_shape, jnp.float32) if self.slippery else ()
+        return threefry.uniform(key, batch_shape) if self.slippery else ()
 
     def reset(self, params: Params, level: Level, noise: tuple[()]) -> State:
         return State(jnp.asarray(level.start, jnp.uint8), first_clock(self.horizon))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
+from jaxrl_envs import threefry
 from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import expect
 from jaxrl_envs.reasoning.hop_beliefs import Beliefs, Plan
@@ -164,7 +165,7 @@ class KVHop:
         return ()
 
     def draw(self, key: Array, batch_shape: tuple[int, ...]) -> Float[Array, "..."] | tuple[()]:
-        return jax.random.uniform(key, batch_shape, jnp.float32) if self.noisy else ()
+        return threefry.uniform(key, batch_shape) if self.noisy else ()
 
     def reset(self, params: Params, level: Level, noise: tuple[()]) -> State:
         last = jnp.uint8(0) if self.observation == "tokens" else None

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from jaxrl_envs import threefry
 from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.reasoning.length_norms import Updates, expected_updates
@@ -167,7 +168,7 @@ class PadLength:
         return ()
 
     def draw(self, key: Array, batch_shape: tuple[int, ...]) -> Float[Array, "..."] | tuple[()]:
-        return jax.random.uniform(key, batch_shape, jnp.float32) if self.noisy else ()
+        return threefry.uniform(key, batch_shape) if self.noisy else ()
 
     def reset(self, params: Params, level: Level, noise: tuple[()]) -> State:
         return State(jnp.uint8(0), jnp.uint8(0))

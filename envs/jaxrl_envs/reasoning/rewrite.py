@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt16
 
+from jaxrl_envs import threefry
 from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
 from jaxrl_envs.difficulty import spread_rate
 from jaxrl_envs.errors import expect
@@ -214,7 +215,7 @@ class Rewrite:
         return ()
 
     def draw(self, key: Array, batch_shape: tuple[int, ...]) -> Float[Array, "..."] | tuple[()]:
-        return jax.random.uniform(key, batch_shape, jnp.float32) if self.noisy else ()
+        return threefry.uniform(key, batch_shape) if self.noisy else ()
 
     def reset(self, params: Params, level: Level, noise: tuple[()]) -> State:
         return State(level.start, level.start_length, jnp.uint8(0))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from jaxrl_envs import threefry
 from jaxrl_envs.bandits.modes import TEACHER_SEED, ModesBandit
 from jaxrl_envs.core import Box, Discrete, Solutions, Transition
 from jaxrl_envs.difficulty import spread_rate
@@ -208,7 +209,7 @@ class SelfCorrect:
 
     def draw(self, key: Array, batch_shape: tuple[int, ...]) -> Float[Array, "..."] | tuple[()]:
         shape = (*batch_shape, self.tests)
-        return jax.random.uniform(key, shape, jnp.float32) if self.noisy else ()
+        return threefry.uniform(key, shape) if self.noisy else ()
 
     def reset(self, params: Params, level: Level, noise: tuple[()]) -> State:
         return State(jnp.uint8(0), jnp.uint8(0), jnp.uint8(0))

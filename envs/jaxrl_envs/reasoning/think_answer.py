@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from jaxrl_envs import threefry
 from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
 from jaxrl_envs.difficulty import spread_rate
 from jaxrl_envs.errors import expect
@@ -223,8 +224,8 @@ class ThinkAnswer:
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         key = jax.random.key(TEACHER_SEED)
         both = self.strategies + self.answers
-        teacher = jax.random.normal(jax.random.fold_in(key, 0), (self.features, both))
-        x = jax.random.normal(
+        teacher = threefry.normal(jax.random.fold_in(key, 0), (self.features, both))
+        x = threefry.normal(
             jax.random.fold_in(jax.random.fold_in(key, 1), level_id), (self.features,)
         )
         score = x @ teacher
@@ -246,7 +247,7 @@ class ThinkAnswer:
         return ()
 
     def draw(self, key: Array, batch_shape: tuple[int, ...]) -> Float[Array, "..."] | tuple[()]:
-        return jax.random.uniform(key, batch_shape, jnp.float32) if self.unsure else ()
+        return threefry.uniform(key, batch_shape) if self.unsure else ()
 
     def reset(self, params: Params, level: Level, noise: tuple[()]) -> State:
         return State(jnp.uint8(self.strategies), jnp.uint8(0))
