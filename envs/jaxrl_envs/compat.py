@@ -114,7 +114,7 @@ def _adapter_class() -> Any:
             inner = self.env.reset(params.world, level, noise)
             no = jnp.bool_(False)
             state = EnvState(jnp.int32(0), level_id, inner, no, no)
-            return self.env.observe(params.world, level, inner), state
+            return self._observe(params, level, inner), state
 
         def step(self, key: Array, state: Any, action: Any, params: Any = None) -> tuple[Any, ...]:
             """gymnax's own step. An action that can be looked at is checked; a traced one clamped.
@@ -138,7 +138,7 @@ def _adapter_class() -> Any:
             state = EnvState(
                 state.time + 1, state.level_id, after.state, after.terminated, after.truncated
             )
-            obs = self.env.observe(params.world, level, after.state)
+            obs = self._observe(params, level, after.state)
             info = {
                 **after.info,
                 "reward": after.reward,
@@ -150,7 +150,13 @@ def _adapter_class() -> Any:
         def get_obs(self, state: Any, params: Any = None, key: Any = None) -> Array:
             params = self.default_params if params is None else params
             level = self.env.make_level(params.world, state.level_id)
-            return self.env.observe(params.world, level, state.inner)
+            return self._observe(params, level, state.inner)
+
+        def _observe(self, params: Any, level: Tree, inner: Tree) -> Array:
+            obs = self.env.observe(params.world, level, inner)
+            # gymnax gets the type that its space declares, whatever our packed codes are.
+            discrete = isinstance(self.env.observation_space, MultiDiscrete)
+            return obs.astype(jnp.int32) if discrete else obs
 
         def is_terminated(self, state: Any, params: Any) -> Array:
             return state.terminated

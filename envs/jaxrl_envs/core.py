@@ -79,7 +79,8 @@ class Discrete:
 
 @dataclass(frozen=True)
 class MultiDiscrete:
-    """Vectors of integers, entry i in ``0 .. nvec[i] - 1``."""
+    """Vectors of integers, entry i in ``0 .. nvec[i] - 1``: int32, or uint8 where a world observes
+    many small codes (a view, a string), which as int32 would cost four times the memory."""
 
     nvec: tuple[int, ...]
 
@@ -88,7 +89,8 @@ class MultiDiscrete:
         return (len(self.nvec),)
 
     def contains(self, x: Array) -> Bool[Array, ""]:
-        return jnp.all((x >= 0) & (x < jnp.asarray(self.nvec)))
+        entry = x.astype(jnp.int32)
+        return jnp.all((entry >= 0) & (entry < jnp.asarray(self.nvec)))
 
 
 @dataclass(frozen=True)

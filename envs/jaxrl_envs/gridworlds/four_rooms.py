@@ -9,7 +9,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8, UInt16, UInt32
+from jaxtyping import Array, Float, Int, Integer, UInt8, UInt16, UInt32
 
 from jaxrl_envs import threefry
 from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
@@ -230,7 +230,7 @@ class FourRooms:
     def _goal(self, level: Level, state: State) -> UInt8[Array, ""]:
         return level.goal if state.goal is None else state.goal
 
-    def observe(self, params: Params, level: Level, state: State) -> Int[Array, "..."]:
+    def observe(self, params: Params, level: Level, state: State) -> Integer[Array, "..."]:
         goal = self._goal(level, state)
         if self.observation == "cell":
             block = level.id if state.goal is None else goal.astype(jnp.int32)
@@ -241,7 +241,8 @@ class FourRooms:
             both = packed[jnp.stack([state.cell, goal])]
             return jnp.stack([both >> 4, both & 15], axis=1).reshape(4)
         seen = jnp.asarray(around(self.view))[state.cell]
-        return jnp.where(seen == OUTSIDE, WALL, jnp.where(seen == goal, GOAL, FREE))
+        codes = [jnp.uint8(code) for code in (WALL, GOAL, FREE)]
+        return jnp.where(seen == OUTSIDE, codes[0], jnp.where(seen == goal, codes[1], codes[2]))
 
     def optimal_value(self, params: Params, level: Level) -> Float[Array, ""]:
         """The best expected return within the horizon, starts and random goals averaged.

@@ -8,7 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt8, UInt32
 
 from jaxrl_envs import threefry
 from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
@@ -272,19 +272,19 @@ class Maze:
             info={"correct": at_goal, "mode_id": jnp.where(at_goal, 0, -1).astype(jnp.int32)},
         )
 
-    def observe(self, params: Params, level: Level, state: State) -> Int[Array, "..."]:
+    def observe(self, params: Params, level: Level, state: State) -> Integer[Array, "..."]:
         if self.observation == "cell":
             return level.id * self.size**2 + state.cell.astype(jnp.int32)
         if self.observation == "map":
             cells = jnp.arange(self.size**2, dtype=jnp.uint8)
-            return jnp.where(cells == state.cell, AGENT, self._tiles(level, cells))
+            return jnp.where(cells == state.cell, jnp.uint8(AGENT), self._tiles(level, cells))
         return self._tiles(level, jnp.asarray(windows(self.size, self.size, self.view))[state.cell])
 
-    def _tiles(self, level: Level, cells: UInt8[Array, "K"]) -> Int[Array, "K"]:
+    def _tiles(self, level: Level, cells: UInt8[Array, "K"]) -> UInt8[Array, "K"]:
         """Tile codes of cells given by number; what lies outside is wall."""
         wall = (cells == OUTSIDE) | _bit(level.walls, cells)
         seen = (cells == level.goal) & self.goal_visible
-        return jnp.where(seen, GOAL, jnp.where(wall, WALL, FREE)).astype(jnp.int32)
+        return jnp.where(seen, GOAL, jnp.where(wall, WALL, FREE)).astype(jnp.uint8)
 
     def wall_map(self, level: Level) -> Bool[Array, "N N"]:
         """The walls as a picture."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8, UInt16
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt8, UInt16
 
 from jaxrl_envs import threefry
 from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
@@ -267,7 +267,7 @@ class Rewrite:
     def _at_goal(self, level: Level, state: State) -> Bool[Array, ""]:
         return (state.letters == level.goal) & (state.length == level.goal_length)
 
-    def observe(self, params: Params, level: Level, state: State) -> Int[Array, "..."]:
+    def observe(self, params: Params, level: Level, state: State) -> Integer[Array, "..."]:
         if self.observation == "state":
             return level.id * self._strings + self._index(state)
         place = jnp.arange(self.max_length)
@@ -277,7 +277,7 @@ class Rewrite:
             return jnp.where(place < length.astype(jnp.int32), 1 + letter, 0)
 
         now, goal = shown(state.letters, state.length), shown(level.goal, level.goal_length)
-        return jnp.concatenate([now, goal])
+        return jnp.concatenate([now, goal]).astype(jnp.uint8)
 
     def pass_rate(self, params: Params, level: Level) -> Float[Array, ""]:
         """Prescribed pass@1 of a base policy: log-odds spread evenly over the prompts' ranks."""

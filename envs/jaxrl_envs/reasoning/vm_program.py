@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Integer, UInt8
 
 from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
 from jaxrl_envs.errors import expect
@@ -240,15 +240,16 @@ class VmProgram:
         patched = jnp.where(here, registers // 16 * 16 + level.output, registers)
         return jnp.where(token == self.instructions, patched, ran)
 
-    def observe(self, params: Params, level: Level, state: State) -> Int[Array, "..."]:
+    def observe(self, params: Params, level: Level, state: State) -> Integer[Array, "..."]:
         clock = state.clock.astype(jnp.int32)
         if self.observation == "position":
             return level.id * self.length + jnp.minimum(clock, self.length - 1)
         B, A = jnp.divmod(state.registers.astype(jnp.int32), 16)
-        place = level.visible.astype(jnp.int32)
-        shown = jnp.full(self.modulus, self.modulus, jnp.int32)
-        shown = shown.at[place].set(level.output.astype(jnp.int32)[place])
-        return jnp.concatenate([clock[None], A, B, shown])
+        # A comparison of all pairs: scattering into an array costs more than the rest of a step.
+        inputs = jnp.arange(self.modulus, dtype=level.visible.dtype)
+        visible = jnp.any(inputs[:, None] == level.visible[None, :], axis=1)
+        shown = jnp.where(visible, level.output.astype(jnp.int32), self.modulus)
+        return jnp.concatenate([clock[None], A, B, shown]).astype(jnp.uint8)
 
     def optimal_value(self, params: Params, level: Level) -> Float[Array, ""]:
         return jnp.float32(1.0)

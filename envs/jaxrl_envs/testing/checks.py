@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl_envs.core import Box, Discrete, Environment
+from jaxrl_envs.core import Box, Discrete, Environment, MultiDiscrete
 from jaxrl_envs.errors import BadInput
 from jaxrl_envs.testing.case import Case, bank, ids_of, kinds, leaves, same
 from jaxrl_envs.vector import stream_reset, stream_step
@@ -108,7 +108,7 @@ def observations_stay_in_their_space(case: Case) -> None:
         levels = make_level(stream.level_id)
         obs = jax.vmap(env.observe, (None, 0, 0))(params, levels, stream.state)
         assert obs.shape == (n, *space.shape)
-        assert obs.dtype == (f32 if isinstance(space, Box) else i32)
+        assert obs.dtype in _dtypes(space)
         action = jax.random.randint(jax.random.fold_in(now, 9), (n,), 0, env.action_space.n)
         nxt, after = stream_step(env, params, make_level, split, stream, action, now)
         final = jax.vmap(env.observe, (None, 0, 0))(params, levels, after.state)
@@ -125,6 +125,14 @@ def observations_stay_in_their_space(case: Case) -> None:
     # Nothing outlasts the horizon, so restarts are at least this many.
     assert int(jnp.sum(ended)) >= n * (100 // env.horizon)
     assert set(np.unique(last.level_id)) <= set(env.level_ids(split))
+
+
+def _dtypes(space: Any) -> tuple[Any, ...]:
+    """Types an observation may have."""
+    if isinstance(space, Box):
+        return (f32,)
+    small = isinstance(space, MultiDiscrete) and max(space.nvec) <= 256
+    return (i32, jnp.uint8) if small else (i32,)
 
 
 def state_is_packed_and_keeps_its_types(case: Case) -> None:
