@@ -39,11 +39,21 @@ def few_programs() -> Iterator[None]:
         jax.clear_caches()
 
 
-EVERY_PYTHON = {"test_worlds", "test_vector", "test_compat", "test_refusals", "test_counter"}
-"""Tests of worlds that are about more than the facts of one."""
+THOROUGH = {"envs", "exact", "measures", "phenomena"}
+"""Folders whose tests are about facts that do not depend on the interpreter or on jax's version."""
+
+EVERY_PYTHON = {
+    "test_worlds", "test_vector", "test_compat", "test_refusals", "test_counter", "test_threefry",
+    "test_exact_gradients", "test_phenomenon_core", "test_collapse_cli", "test_box",
+}  # fmt: skip
+"""Tests in these folders that are about more than that."""
+
+ONE_PYTHON = {"test_pretrain", "test_branches", "test_probe_worlds", "test_worlds_table"}
+"""Tests elsewhere that are not."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.parent.name == "envs" and item.path.stem not in EVERY_PYTHON:
+        facts = item.path.parent.name in THOROUGH and item.path.stem not in EVERY_PYTHON
+        if facts or item.path.stem in ONE_PYTHON:
             item.add_marker(pytest.mark.thorough)

@@ -16,14 +16,18 @@ from world_cases import World, collect, midpoints
 WORLDS = collect()
 
 
-def further(i: int) -> tuple[pytest.MarkDecorator, ...]:
+MILLIONS = {"observations_stay_in_their_space", "first_states_have_their_probabilities"}
+"""Checks that take seconds because they take a million samples."""
+
+
+def marks(name: str, i: int) -> list[pytest.MarkDecorator]:
     """The first configuration of a world stands for the others where time is short."""
     first = WORLDS[i].id not in {w.id for w in WORLDS[:i]}
-    return () if first else (pytest.mark.thorough,)
+    return [] if first else [pytest.mark.slow if name in MILLIONS else pytest.mark.thorough]
 
 
 ROWS = [
-    pytest.param(name, world, id=f"{name}-{world}", marks=further(i))
+    pytest.param(name, world, id=f"{name}-{world}", marks=marks(name, i))
     for i, world in enumerate(WORLDS)
     if world.id in je.registered()  # else the last test of the table says so
     for name in applicable(world)

@@ -28,7 +28,7 @@ def test_fields_are_read_like_one_hot_vectors():
     np.testing.assert_allclose(encoder(obs), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(3, 7), (7, 3), (16, 16), (1, 4), (256, 200)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 7), (7, 3), (16, 16), (1, 4), (64, 50)], ids=str)
 def test_orthogonal_matrices_are_orthogonal_and_have_no_preferred_direction(shape):
     make = jax.jit(jax.vmap(lambda key: orthogonal(2.0)(key, shape)))
     matrix = np.asarray(make(jax.random.split(jax.random.key(0), 400)), np.float64)
