@@ -1,8 +1,9 @@
-"""Publish runs: figure, verdicts and the tables on the pages of docs/phenomena.
+"""Publish runs: figure, verdicts, and the tables of docs/phenomena and README.md.
 
     jaxrl-lab run entropy_collapse --verdict --out runs/published
     python scripts/publish.py runs/published      # copies, and writes the tables
-    python scripts/publish.py --check             # fails where a page is out of date
+    python scripts/publish.py                     # writes the tables again
+    python scripts/publish.py --check             # fails where one of them is out of date
 
 What is published is what the run directory says: the numbers of a page are never typed.
 """
@@ -23,18 +24,28 @@ from jaxrl_lab.phenomena.box import read_box
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+README = ROOT / "README.md"
 BEGIN, END = "<!-- verdicts: begin -->", "<!-- verdicts: end -->"
+LIST_BEGIN, LIST_END = "<!-- phenomena: begin -->", "<!-- phenomena: end -->"
 
 
 def main(arguments: list[str]) -> int:
-    if arguments != ["--check"]:
-        for folder in arguments:
-            publish(Path(folder))
-        return 0
-    stale = [name for name in phenomena.names() if page(name).read_text() != rendered(name)]
-    for name in stale:
-        print(f"{page(name).relative_to(ROOT)} is out of date: publish a run of {name}")
-    return len(stale)
+    check = arguments == ["--check"]
+    for folder in [] if check else arguments:
+        publish(Path(folder))
+    wanted = {page(name): rendered(name) for name in published()} | {README: overview()}
+    stale = [p for p, text in wanted.items() if p.read_text(encoding="utf-8") != text]
+    for path in stale:
+        if check:
+            print(f"{path.relative_to(ROOT)} is out of date: run python scripts/publish.py")
+        else:
+            path.write_text(wanted[path], encoding="utf-8")
+    return len(stale) if check else 0
+
+
+def published() -> list[str]:
+    """The phenomena with verdicts."""
+    return [name for name in phenomena.names() if verdicts(name).exists()]
 
 
 def publish(folder: Path) -> None:
@@ -48,7 +59,6 @@ def publish(folder: Path) -> None:
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     verdicts(name).write_text(text + "\n", encoding="utf-8")
     shutil.copyfile(folder / "figure.png", DOCS / "figures" / f"{name}.png")
-    page(name).write_text(rendered(name), encoding="utf-8")
 
 
 def page(name: str) -> Path:
@@ -62,9 +72,29 @@ def verdicts(name: str) -> Path:
 def rendered(name: str) -> str:
     """The page of a phenomenon with its tables as the published verdicts have them."""
     report = json.loads(verdicts(name).read_text(encoding="utf-8"))
-    head, rest = page(name).read_text(encoding="utf-8").split(BEGIN)
     body = "\n\n".join([verdict_table(report), about(report), *box_table(name, report)])
-    return f"{head}{BEGIN}\n{body}\n{END}{rest.split(END)[1]}"
+    return _between(page(name), BEGIN, body, END)
+
+
+def overview() -> str:
+    """README.md with a line per phenomenon."""
+    lines = ["| phenomenon | question | verdicts | notebook |", "| --- " * 4 + "|"]
+    for name in published():
+        report = json.loads(verdicts(name).read_text(encoding="utf-8"))
+        outcomes = [v["outcome"] for v in report["verdicts"]]
+        counts = ", ".join(f"{outcomes.count(o)} {o}" for o in dict.fromkeys(sorted(outcomes)))
+        book = f"[notebook](notebooks/{name}.ipynb)"
+        lines.append(
+            f"| [`{name}`](docs/phenomena/{name}.md) | {report['question']} | {counts} | {book} |"
+        )
+    return _between(
+        README, "<!-- phenomena: begin -->", "\n".join(lines), "<!-- phenomena: end -->"
+    )
+
+
+def _between(path: Path, begin: str, text: str, end: str) -> str:
+    head, rest = path.read_text(encoding="utf-8").split(begin)
+    return f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}"
 
 
 def verdict_table(report: dict[str, Any]) -> str:

@@ -31,6 +31,13 @@ def test_the_page_is_what_the_run_said(name: str, script: ModuleType) -> None:
     assert (ROOT / "docs" / "figures" / f"{name}.png").exists()
 
 
+def test_the_readme_lists_every_phenomenon(script: ModuleType) -> None:
+    assert set(script.published()) == set(phenomena.names())
+    assert script.README.read_text(encoding="utf-8") == script.overview()
+    for name in phenomena.names():
+        assert (ROOT / "notebooks" / f"{name}.ipynb").exists()
+
+
 @pytest.mark.parametrize("name", phenomena.names())
 def test_the_verdicts_are_about_these_claims(name: str, script: ModuleType) -> None:
     said = json.loads(script.verdicts(name).read_text(encoding="utf-8"))
