@@ -42,8 +42,24 @@ from jaxrl_lab.exact.gradients import (
     natural_gradient,
     policy_gradient,
 )
+from jaxrl_lab.exact.group_weight import (
+    advantage_tables,
+    group_noise,
+    group_weight,
+    unsampled_push,
+)
 from jaxrl_lab.exact.groups import Moments, compositions, exact_moments, sampled_moments
+from jaxrl_lab.exact.informative import informative_chance
 from jaxrl_lab.exact.levels import tabulate
+from jaxrl_lab.exact.noise import expected_path, linear_noise, normalized_update_moments
+from jaxrl_lab.exact.noisy_verifier import (
+    advantage_variance,
+    noise_factor,
+    noisy_clipped_change,
+    noisy_pass_rate,
+    random_reward_change,
+    reuse_drift,
+)
 from jaxrl_lab.exact.solutions import (
     log_success,
     solution_count,
@@ -68,6 +84,8 @@ __all__ = [
     "Solution",
     "Stationary",
     "action_occupancy",
+    "advantage_tables",
+    "advantage_variance",
     "compositions",
     "covariance",
     "difficulty_weight",
@@ -79,26 +97,37 @@ __all__ = [
     "entropy_gradient",
     "exact_moments",
     "expected_best",
+    "expected_path",
     "expected_return",
     "expected_update",
     "first_order_entropy_change",
     "flow_invariants",
     "fully_observed",
+    "group_noise",
+    "group_weight",
+    "informative_chance",
     "kl_gradient",
+    "linear_noise",
     "log_success",
     "mean_pass_at_k",
     "measured_entropy_change",
     "mode_mass",
     "natural_gradient",
     "natural_gradient_entropy_change",
+    "noise_factor",
+    "noisy_clipped_change",
+    "noisy_pass_rate",
+    "normalized_update_moments",
     "occupancy",
     "occupancy_chi_squared",
     "occupancy_kl",
     "optimal",
     "policy_gradient",
     "policy_gradient_entropy_change",
+    "random_reward_change",
     "reinforce_entropy_change",
     "replicator_flow",
+    "reuse_drift",
     "rows_to_states",
     "sampled_moments",
     "second_order_entropy_change_random_rewards",
@@ -114,5 +143,6 @@ __all__ = [
     "trajectory_entropy",
     "trajectory_kl",
     "tuples",
+    "unsampled_push",
     "value",
 ]

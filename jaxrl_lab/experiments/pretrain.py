@@ -25,7 +25,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -326,6 +326,12 @@ def _play(
     return obs, logp, mask, resets
 
 
+@cache
+def _source(cls: type) -> str:
+    """Its source text; reading a file again for every arm would cost more than the look-up."""
+    return inspect.getsource(cls)
+
+
 def _cache_file(policy: Policy, env: Environment, env_params: Tree, spec: BaseSpec) -> Path | None:
     """Where the policy would be; None where the cache is off or a class has no source to name."""
     folder = cache_folder()
@@ -333,7 +339,7 @@ def _cache_file(policy: Policy, env: Environment, env_params: Tree, spec: BaseSp
         return None
     numbers, _ = jax.tree_util.tree_flatten_with_path(env_params)
     try:  # a class edited in a notebook keeps its repr but is another world
-        sources = [inspect.getsource(type(thing)) for thing in (env, policy)]
+        sources = [_source(type(thing)) for thing in (env, policy)]
     except (OSError, TypeError):
         return None
     content = {

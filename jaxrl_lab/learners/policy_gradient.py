@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxrl_lab.groups import EqualGroups, is_informative
 from jaxrl_lab.keys import named
 from jaxrl_lab.mechanisms.aggregate import SequenceSum
-from jaxrl_lab.mechanisms.core import each, name_of, resolve
+from jaxrl_lab.mechanisms.core import OLD, each, name_of, resolve
 from jaxrl_lab.mechanisms.optimizer import SGD
 from jaxrl_lab.mechanisms.surrogate import ScoreFunction
 from jaxrl_lab.policies.core import Policy
@@ -75,7 +75,7 @@ class PolicyGradient:
             n = spec.prompts
             stream = start_stream(self.env, self.policy, world, self.split, named(key, "stream"), n)
         # Copies, not aliases: a donated buffer may appear once only.
-        trees = {name: jax.tree.map(jnp.copy, params) for name in recipe.passes}
+        trees = {n: jax.tree.map(jnp.copy, params) for n in recipe.passes if n != OLD}
         with jax.numpy_dtype_promotion("standard"):
             opt = _optimizer(resolve(recipe, jnp.float32(0.0))).init(params)
         return LearnerState(params, opt, memory, trees, stream, jnp.bool_(True), jnp.int32(-1))
@@ -193,7 +193,10 @@ class PolicyGradient:
     ) -> tuple[Batch, dict[str, PolicyOutput]]:
         """Evaluate the batch under the collecting parameters and under every further tree."""
         out = self._unroll(world, state.params, batch)
-        passes = {name: self._unroll(world, state.trees[name], batch) for name in recipe.passes}
+        passes = {
+            name: out if name == OLD else self._unroll(world, state.trees[name], batch)
+            for name in recipe.passes
+        }
         return replace(batch, logp_old=out.dist.logp(batch.action), value=out.value), passes
 
     def _unroll(self, world: World, params: Tree, batch: Batch) -> PolicyOutput:

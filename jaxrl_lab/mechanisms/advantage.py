@@ -26,6 +26,13 @@ def per_rollout(batch: Batch, advantage: Float[Array, "B G"]) -> Batch:
     return replace(batch, advantage=jnp.where(batch.valid[..., None], on_tokens, 0.0))
 
 
+def of_rollout(batch: Batch) -> Float[Array, "B G"]:
+    """The advantage of each rollout: the mean over its real tokens, which all have the same."""
+    assert batch.advantage is not None
+    total = jnp.sum(jnp.where(batch.mask, batch.advantage, 0.0), axis=-1)
+    return total / jnp.maximum(batch.lengths, 1.0)
+
+
 def _centered(groups: EqualGroups, returns: Float[Array, "B G"]) -> Float[Array, "B G"]:
     """R - group mean; exactly 0 in a unanimous group, where only rounding would be left."""
     centered = returns - group_statistics.mean(groups, returns)

@@ -3,7 +3,8 @@
 A mechanism needs nothing but its call, with the signature of its slot. Optional members:
 
 ``needs``      frozenset of facts about the run it depends on: ``"value"`` (a value head).
-``passes``     names of further parameter trees it wants outputs under, e.g. ``("reference",)``.
+``passes``     names of further parameter trees it wants outputs under, e.g. ``("reference",)``;
+               ``"old"`` is the policy that collected the batch, which costs no extra forward pass.
 ``formula``    the mechanism as an equation, with ``{field}`` for its numbers.
 ``check(spec)``    refuse concrete settings that make no sense, by raising ``BadInput``.
 ``init(spec)``     its memory across updates.
@@ -38,6 +39,9 @@ SLOTS = (
     "update",
 )
 """The slots of a recipe, in the order in which a batch meets them."""
+
+OLD = "old"
+"""The name under which ``passes`` holds the collecting policy: no parameter tree of its own."""
 
 T = TypeVar("T")
 

@@ -23,8 +23,10 @@ def cell(sample: np.ndarray) -> str:
 def table(title: str, headings: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
     """A title, a heading line, and one line per row."""
     width = max(len(name) for name in rows)
-    lines = [title, " " * width + "".join(f"{h:>24}" for h in headings)]
-    lines += [f"{n:<{width}}" + "".join(f"{c:>24}" for c in cells) for n, cells in rows.items()]
+    cells = [*headings, *(c for row in rows.values() for c in row)]
+    column = max(len(c) for c in cells) + 2
+    lines = [title, " " * width + "".join(f"{h:>{column}}" for h in headings)]
+    lines += [f"{n:<{width}}" + "".join(f"{c:>{column}}" for c in row) for n, row in rows.items()]
     return "\n".join(lines)
 
 

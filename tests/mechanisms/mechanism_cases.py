@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from jaxrl_lab.learners.policy_gradient import PolicyGradient
-from jaxrl_lab.mechanisms.core import Spec, canonical
+from jaxrl_lab.mechanisms.core import Spec, canonical, each
 from jaxrl_lab.policies import Categorical
 from jaxrl_lab.recipes import parse_slot, recipe
 from jaxrl_lab.types import Batch, Context, LearnerState, Outputs, Plan, PolicyOutput
@@ -118,7 +118,8 @@ class Case:
     def out(self, logits: Any = None, value: Any = None) -> Outputs:
         dist = Categorical.from_logits(self.logits if logits is None else logits)
         value = self.value if value is None else value
-        passes = {"reference": PolicyOutput(Categorical.from_logits(self.reference))}
+        reference = {"reference": PolicyOutput(Categorical.from_logits(self.reference))}
+        passes = self.ctx.passes | reference
         policy = PolicyOutput(dist, value)
         return Outputs(dist.logp(self.batch.action), policy, passes)
 
@@ -178,6 +179,7 @@ def random_case(
     )
     key = jax.random.key(seed)
     passes = {"reference": PolicyOutput(dist)}
+    passes["old"] = PolicyOutput(Categorical.from_logits(old))
     ctx = Context(jnp.int32(5), jnp.float32(0.25), key, (), passes)
     return Case(old + step * normal(K), normal(), dist.logp_all, batch, ctx)
 
@@ -190,11 +192,17 @@ SHAPES = {
 }
 
 
+def first_memory(mech: Any, case: Case) -> Any:
+    """What a mechanism remembers before its first update."""
+    if not hasattr(mech, "init"):
+        return ()
+    return mech.init(Spec(WORLD, None, recipe(), *case.batch.action.shape))
+
+
 def call(slot: str, mech: Any, case: Case) -> Any:
     """The mechanism called with the signature of its slot; the arrays it gives back."""
     out, batch, ctx = case.out(), case.batch, case.ctx
-    if hasattr(mech, "init"):
-        ctx = replace(ctx, memory=mech.init(Spec(WORLD, None, recipe(), *batch.action.shape)))
+    ctx = replace(ctx, memory=first_memory(mech, case))
     aux = {"clipped": batch.mask & (batch.action == 0)}
     if slot == "task":
         b, g = batch.valid.shape
@@ -227,7 +235,8 @@ def _state(params: Any) -> LearnerState:
 def whole_objective(slots: dict[str, tuple[Any, ...]], case: Case, logits: Any, value: Any) -> Any:
     """The scalar that the learner maximizes, from the reward slot on."""
     built = canonical(recipe(**slots))
-    learner, state = PolicyGradient(None, None), SimpleNamespace(memory={})
+    memory = {f"{slot}.{i}": first_memory(mech, case) for slot, i, mech in each(built)}
+    learner, state = PolicyGradient(None, None), SimpleNamespace(memory=memory)
     batch = case.batch
     for slot in ("reward", "advantage", "credit"):
         batch = learner._chain(built, slot, batch, state, case.ctx, None)
