@@ -77,8 +77,9 @@ def styled() -> AbstractContextManager[None]:
 
 
 def look(i: int) -> dict[str, Any]:
-    """Color and dash of the i-th series."""
-    return {"color": COLORS[i % len(COLORS)], "linestyle": DASHES[i % len(DASHES)]}
+    """Color and dash of the i-th series; when the colors start again, the dashes are shifted."""
+    dash = DASHES[(i + i // len(COLORS)) % len(DASHES)]
+    return {"color": COLORS[i % len(COLORS)], "linestyle": dash}
 
 
 def band(ax: Axes, x: np.ndarray, y: np.ndarray, label: str, i: int, level: float = 0.95) -> None:
@@ -114,7 +115,7 @@ def dots(
         mean,
         yerr=np.stack([mean - low, high - mean]),
         label=label,
-        marker=MARKERS[i % len(MARKERS)],
+        marker=MARKERS[(i + i // len(COLORS)) % len(MARKERS)],
         markersize=4.5,
         capsize=2,
         color=style["color"],

@@ -37,7 +37,15 @@ OVERRIDES = {
     "random_drop": {"epochs": 2, "weight.fraction": 0.5},
     "clip_cov": {"epochs": 2},
     "filter_groups": {"prompts": 2},
+    "lp_reg": {"regularizer.keep": 0.5},
 }
+
+MEMORY = {
+    "dcpo": {"advantage.1": jnp.float32(1.7)},
+    "epo": {"regularizer.0": {"total": jnp.asarray([4.2]), "updates": jnp.float32(3.0)}},
+    "safe": {"regularizer.0": {"kl": jnp.float32(6.0)}},
+}
+"""What mechanisms with a memory remember from before the update."""
 
 
 def sampled(name, keys=KEYS):
@@ -58,7 +66,7 @@ def sampled(name, keys=KEYS):
         base["value"] = jnp.full(rows, VALUE)
     state = jax.jit(learner.init)(built, world, jax.random.key(7), base)
     trees = {n: base | {"logits": jnp.tile(REFERENCE, (rows, 1))} for n in state.trees}
-    state = replace(state, trees=trees)
+    state = replace(state, trees=trees, memory=remembered(state.memory, MEMORY.get(name, {})))
 
     def change(key):
         after, _ = learner.update(built, world, state, key, jnp.int32(0), jnp.int32(1))
@@ -67,6 +75,14 @@ def sampled(name, keys=KEYS):
 
     keys = jax.random.split(jax.random.key(2024), keys)
     return np.asarray(jax.jit(partial(jax.lax.map, change, batch_size=5000))(keys), np.float64)
+
+
+def remembered(memory, changes):
+    """A learner's memory with some of it, or some entries of it, replaced."""
+    for place, value in changes.items():
+        new = memory[place] | value if isinstance(value, dict) else value
+        memory = memory | {place: new}
+    return memory
 
 
 # ------------------------------------------------------------------ the formulas
@@ -184,6 +200,69 @@ def update(advantage, term, epochs, extra=None, lottery=None, draws=1, denominat
     return (chance[..., None] * delta).sum((0, 1)), (chance * informative).sum()
 
 
+def entropy(z):
+    return -jnp.sum(jax.nn.softmax(z) * jax.nn.log_softmax(z))
+
+
+def steered(z, logp, old, A, a):
+    """STEER: clip-higher, weighted from 2 for the smallest |Ω| down to 0 for the largest."""
+    omega = jnp.exp(logp - old) * A * (1 - jnp.exp(logp)) * (logp + entropy(z))
+    u = jnp.abs(omega)
+    span = jnp.max(u) - jnp.min(u)
+    share = jnp.where(span > 0, (u - jnp.min(u)) / jnp.where(span > 0, span, 1.0), 0.5)
+    return jnp.mean(jax.lax.stop_gradient(2.0 - 2.0 * share) * clip(0.2, 0.28)(logp, old, A))
+
+
+def tempered(r, a):
+    """DCPO after an estimate of 1.7 nats: T = 0.8 and a gap of 0.2 to the set point."""
+    ratio = jax.nn.log_softmax(START / 0.8)[a] - jax.nn.log_softmax(START)[a]
+    right = jnp.mean(r)
+    alpha = jnp.where(right > 0, 0.2 / (0.2 + right), 0.0)
+    return (1 - alpha) * normalized(r, a) + alpha * r * jnp.exp(ratio)
+
+
+def historic(z, logp, old, A, a):
+    """EPO with a mean entropy of 1.4 nats behind it, at the start of the training."""
+    off = jnp.maximum(0.8 * 1.4 - entropy(z), 0.0) + jnp.maximum(entropy(z) - 1.2 * 1.4, 0.0)
+    return 0.2 * (entropy(z) - 5.0 * off / 1.4)
+
+
+def protected(z, logp, old, A, a):
+    """Lp-Reg: the two arms below half of the top are filtered from the proxy."""
+    q = jnp.where(jax.nn.softmax(START) >= 0.5 * jnp.max(jax.nn.softmax(START)), 1.0, 0.0)
+    q = q * jax.nn.softmax(START) / jnp.sum(q * jax.nn.softmax(START))
+    inside = (A < 0) & (jnp.exp(jax.lax.stop_gradient(logp)) < q[a])
+    d = jnp.where(inside, jnp.log(jnp.where(inside, q[a], 1.0)) - logp, 0.0)
+    return -jnp.mean(jnp.where(inside, jnp.exp(d) - d - 1, 0.0))
+
+
+def unsure(r, a):
+    """UCAS with log π as the confidence."""
+    logp = jax.nn.log_softmax(START)
+    varies = jnp.max(logp[a]) > jnp.min(logp[a])
+    score = (logp[a] - jnp.mean(logp[a])) / (jnp.std(logp[a], ddof=1) + 1e-6)
+    score = jnp.where(varies, score, 0.0)
+    A = normalized(r, a)
+    A = A * jnp.exp(jnp.where(A > 0, -score, 1.4 * score))
+    z = START[a] - jnp.mean(START)
+    span = jnp.where(varies, jnp.max(z) - jnp.min(z), 1.0)
+    taxed = A - 0.05 * jnp.where(varies, (z - jnp.min(z)) / span, 0.5)
+    return jnp.where(A > 0, jnp.maximum(taxed, 0.0), taxed)
+
+
+def hesitant(r, a):
+    """MSSR: one prompt, so that whitening takes the baseline out again; then the bonus."""
+    A = whitened(r)
+    return A + jnp.minimum(0.4 * entropy(START), jnp.abs(A) / 2.0)
+
+
+def controlled(z, logp, old, A, a):
+    """SAFE at an averaged KL of 6 while warming up: the threshold is 1.5 · 1.5."""
+    gate = jnp.maximum(2.0 / (jax.lax.stop_gradient(entropy(z)) + 0.1), 0.5)
+    kl = jnp.sum(jax.nn.softmax(z) * (jax.nn.log_softmax(z) - jax.nn.log_softmax(REFERENCE)))
+    return -0.2 * (6.0 - 2.25) * gate * kl + 0.01 * entropy(z)
+
+
 def refilled():
     """DAPO: as if drawn among informative groups, unless ten rounds brought none."""
     mean, informative = update(normalized, clip(0.2, 0.28), 4)
@@ -246,6 +325,13 @@ WRITTEN_OUT = {
     "kl_cov": lambda: update(normalized, weighted, 4, kl_cov)[0],
     "random_drop": lambda: update(normalized, clip(1.0, 1.0), 2, lottery=drop_two, draws=6)[0],
     "clip_cov": lambda: update(normalized, clip(1.0, 1.0), 2, lottery=drop_top, draws=4)[0],
+    "steer": lambda: update(normalized, lambda logp, old, A: 0.0 * logp, 4, steered)[0],
+    "dcpo": lambda: update(tempered, clip(0.2, 0.2), 4)[0],
+    "epo": lambda: update(normalized, clip(0.2, 0.2), 4, historic)[0],
+    "lp_reg": lambda: update(normalized, clip(1.0, 9.0), 4, protected)[0],
+    "ucas": lambda: update(unsure, clip(0.2, 0.2), 4)[0],
+    "mssr": lambda: update(hesitant, clip(0.2, 0.2), 4, lambda *given: 0.25 * k3(*given))[0],
+    "safe": lambda: update(normalized, clip(0.2, 0.2), 4, controlled)[0],
     "ppo": ppo,
 }
 

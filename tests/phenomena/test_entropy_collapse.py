@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import jax
@@ -243,6 +244,39 @@ def test_a_world_without_exact_answers_is_refused() -> None:
     assert caught.value.key == "environment.id"
 
 
+# ------------------------------------------------------------------ further remedies
+
+
+def test_further_remedies_are_shown_and_claimed_of_none(report: Report) -> None:
+    further = report.runs["further"]
+    for name in ("grpo", "bonus 0.2", "steer", "dcpo", "epo", "lp_reg", "ucas", "mssr", "safe"):
+        assert name in further.arms
+        assert report.analysis.series["further"][name].shape == (SEEDS, 4)
+    assert "Further remedies, without a claim" in str(report)
+    said = {claim.id for claim in CLAIMS}
+    assert said == set(analyze(report.runs | {"further": report.runs["interventions"]}).samples)
+    for name in ("solutions", "accuracy", "kl"):
+        start = {arm: further.curve(name, arm)[:, 0] for arm in further.arms}
+        assert all(np.array_equal(x, start["grpo"]) for x in start.values()), "one start for all"
+
+
+def test_all_arms_generate_as_many_tokens() -> None:
+    study = core.load_study("entropy_collapse")
+    for arm in study.experiments["further"].build().values():
+        prompts = arm.recipe.prompts or len(arm.env.level_ids("train"))
+        assert prompts * arm.recipe.group == 512
+
+
+def test_the_box_trains_what_no_claim_is_about_only_once() -> None:
+    study = core.load_study("entropy_collapse", "verdict")
+    assert study.box is not None
+    cells = [reduce(lambda s, c: s.with_setting(*c), c.items(), study) for c in study.box.cells()]
+    assert len(cells) == 81
+    assert len({str(cell.experiments["further"]) for cell in cells}) == 1
+    assert len({str(cell.experiments["interventions"]) for cell in cells}) == 81
+    assert len({str(cell.experiments["breakdown"]) for cell in cells}) == 27
+
+
 # ------------------------------------------------------------------ figure
 
 
@@ -257,7 +291,7 @@ def _render(report: Report) -> None:
 def test_the_figure_can_be_read_on_its_own(report: Report) -> None:
     figure = report.figure()
     axes = figure.axes
-    assert len(axes) == 6
+    assert len(axes) == 9
     for ax in axes:
         assert ax.get_title(loc="left"), "a title"
         assert ax.get_xlabel()
@@ -272,6 +306,8 @@ def test_the_figure_can_be_read_on_its_own(report: Report) -> None:
     (legend,) = [axes[0].get_legend()]
     shown = {text.get_text() for text in legend.get_texts()}
     assert shown == set(report.runs["interventions"].arms)
+    (second,) = [axes[4].get_legend()]
+    assert {t.get_text() for t in second.get_texts()} == set(report.runs["further"].arms)
     curves = [line for line in axes[0].get_lines() if line.get_label() in shown]
     looks = {(line.get_color(), str(line.get_linestyle())) for line in curves}
     assert len(looks) == len(shown), "every arm has its own look"

@@ -5,13 +5,15 @@ policies. Natural policy gradient multiplies probabilities by e^(t·A) and so ne
 shares of the right arms among themselves; the optimum of an entropy-regularized objective is
 uniform over them; the expected GRPO update without sampling noise is a deterministic flow. What
 GRPO loses beyond natural gradient at the same accuracy is excess collapse, and what it loses
-beyond its own flow is due to sampling.
+beyond its own flow is due to sampling. Further published remedies run in the same world, shown
+without a claim.
 
 Source: arXiv 2505.22617.
 """
 
 from __future__ import annotations
 
+from jaxrl_lab.phenomena import one_step
 from jaxrl_lab.phenomena.core import Phenomenon
 from jaxrl_lab.phenomena.entropy_collapse.analysis import analyze, exact_flow, prediction_error
 from jaxrl_lab.phenomena.entropy_collapse.claims import CLAIMS
@@ -21,7 +23,11 @@ from jaxrl_lab.phenomena.entropy_collapse.measure import DESCRIBE, measure
 PHENOMENON = Phenomenon(
     name="entropy_collapse",
     claims=CLAIMS,
-    measures={"interventions": (measure, DESCRIBE), "breakdown": (measure, DESCRIBE)},
+    measures={
+        "interventions": (measure, DESCRIBE),
+        "further": (one_step.measure, one_step.DESCRIBE),
+        "breakdown": (measure, DESCRIBE),
+    },
     analyze=analyze,
     figure=figure,
 )

@@ -1,8 +1,8 @@
-"""Six panels: what is lost, at what accuracy and distance, and what predicts it."""
+"""Nine panels: what is lost, at what accuracy and distance, and what predicts it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def figure(runs: Runs, analysis: Analysis, verdicts: Sequence[Verdict]) -> Figure:
-    """Six panels: curves, the collapse at matched accuracy and KL, first order, the law."""
-    main = runs["interventions"]
+    """Two rows of remedies with one kind of panel per column; then KL, first order, the law."""
+    main, further = runs["interventions"], runs["further"]
     counted = {v.outcome for v in verdicts}
     outcomes = ", ".join(
         f"{sum(v.outcome == o for v in verdicts)} {o}"
@@ -29,32 +29,39 @@ def figure(runs: Runs, analysis: Analysis, verdicts: Sequence[Verdict]) -> Figur
         if o in counted
     )
     note = (
-        f"{len(main.seeds)} seeds ({len(runs['breakdown'].seeds)} in the first-order panel); "
-        f"shades and bars are 95 % t intervals over seeds. Claims: {outcomes}."
+        f"{len(main.seeds)} seeds ({len(further.seeds)} in the second row, "
+        f"{len(runs['breakdown'].seeds)} in the first-order panel); shades and bars are 95 % "
+        f"t intervals over seeds. Claims (none about the second row): {outcomes}."
     )
     shape, axes = plots.panels.new_figure(
-        2, 3, "Entropy collapse: better, and narrower than needed", note
+        3, 3, "Entropy collapse: better, and narrower than needed", note
     )
-    _draw_curves(axes[0, 0], main)
-    _draw_phase(axes[0, 1], main, analysis)
-    _draw_matched(axes[0, 2], main, analysis)
-    _draw_kl(axes[1, 0], main, analysis)
-    _draw_breakdown(axes[1, 1], analysis)
-    _draw_law(axes[1, 2], main, analysis)
+    _draw_curves(axes[0, 0], main, "Entropy falls")
+    _draw_phase(axes[0, 1], main, analysis.series["flow"], "What accuracy costs")
+    _draw_matched(axes[0, 2], main, analysis.series["solutions"])
+    _draw_curves(axes[1, 0], further, "Further remedies: entropy", legend=False)
+    _draw_phase(axes[1, 1], further, {}, "Further remedies: what accuracy costs")
+    _draw_matched(axes[1, 2], further, analysis.series["further"])
+    _draw_kl(axes[2, 0], main, analysis)
+    _draw_breakdown(axes[2, 1], analysis)
+    _draw_law(axes[2, 2], main, analysis)
     return shape
 
 
-def _draw_curves(ax: Axes, run: Result) -> None:
+def _draw_curves(ax: Axes, run: Result, title: str, legend: bool = True) -> None:
     for i, arm in enumerate(run.arms):
         plots.panels.band(ax, run.update, run.curve("entropy", arm), arm, i)
-    plots.panels.finish(ax, "Entropy falls", "updates (batches)", "entropy of the policy (nats)")
+    label = "entropy of the policy (nats)"
+    plots.panels.finish(ax, title, "updates (batches)", label, legend)
 
 
-def _draw_phase(ax: Axes, run: Result, analysis: Analysis) -> None:
+def _draw_phase(ax: Axes, run: Result, flow: Mapping[str, np.ndarray], title: str) -> None:
+    """Solutions against accuracy; a panel with a flow names the flow, one without its arms."""
     for i, arm in enumerate(run.arms):
         accuracy, solutions = (curve_band(run.curve(n, arm)) for n in ("accuracy", "solutions"))
-        ax.plot(accuracy.mean, solutions.mean, **plots.panels.look(i))
-    mean = {name: x.mean(0) for name, x in analysis.series["flow"].items()}
+        name = None if flow else arm
+        ax.plot(accuracy.mean, solutions.mean, label=name, **plots.panels.look(i))
+    mean = {name: x.mean(0) for name, x in flow.items()}
     wide: dict[str, Any] = {"color": "#7F7F7F", "linewidth": 5, "alpha": 0.45, "zorder": 0}
     if mean:
         label = "exact GRPO flow, no sampling noise"
@@ -65,15 +72,17 @@ def _draw_phase(ax: Axes, run: Result, analysis: Analysis) -> None:
     plots.panels.reference(ax, best, "entropy-regularized optimum")
     ax.set_ylim(0.9, best + 0.25)
     label = f"effective solutions (of {best:g})"
-    plots.panels.finish(ax, "What accuracy costs", "accuracy", label, legend=False)
-    if mean:
+    plots.panels.finish(ax, title, "accuracy", label, legend=False)
+    if flow:
         ax.legend(loc="lower left")
+    else:  # between the two references, where nothing goes
+        ax.legend(loc="upper left", ncols=2, bbox_to_anchor=(0.0, 0.9))
 
 
-def _draw_matched(ax: Axes, run: Result, analysis: Analysis) -> None:
+def _draw_matched(ax: Axes, run: Result, solutions: Mapping[str, np.ndarray]) -> None:
     for i, arm in enumerate(run.arms):
-        x = np.arange(len(ACCURACIES)) + 0.1 * (i - 2.5)
-        plots.panels.dots(ax, x, list(analysis.series["solutions"][arm].T), arm, i, join=False)
+        x = _beside(i, run, len(ACCURACIES))
+        plots.panels.dots(ax, x, list(solutions[arm].T), arm, i, join=False)
     ax.set_xticks(range(len(ACCURACIES)), [f"{a:g}" for a in ACCURACIES])
     ax.grid(visible=False, axis="x")
     plots.panels.finish(
@@ -84,7 +93,7 @@ def _draw_matched(ax: Axes, run: Result, analysis: Analysis) -> None:
 def _draw_kl(ax: Axes, run: Result, analysis: Analysis) -> None:
     levels = analysis.series["kls"]
     for i, arm in enumerate(run.arms):
-        x = np.arange(len(levels)) + 0.1 * (i - 2.5)
+        x = _beside(i, run, len(levels))
         plots.panels.dots(ax, x, list(analysis.series["by_kl"][arm].T), arm, i, join=False)
     ax.set_xticks(range(len(levels)), [f"{k:g}" for k in levels])
     ax.grid(visible=False, axis="x")
@@ -118,6 +127,12 @@ def _draw_law(ax: Axes, run: Result, analysis: Analysis) -> None:
     ax.axvspan(0, PREFIX * run.update[-1], color="#BBBBBB", alpha=0.3, linewidth=0)
     ax.set_ylim(0, 1.5)
     plots.panels.finish(ax, "Laws fitted on the shaded fifth", "updates (batches)", "accuracy")
+
+
+def _beside(i: int, run: Result, places: int) -> np.ndarray:
+    """Where the dots of the i-th arm stand around each of some places."""
+    share = (i + 0.5) / len(run.arms) - 0.5
+    return np.arange(places) + 0.6 * share
 
 
 def _modes(run: Result) -> int:
