@@ -40,6 +40,8 @@ GENERATORS: dict[str, Callable[[], Any]] = {
     "threefry": lambda: "threefry2x32",
     "counter": counter_prng,
 }
+FEWEST = 32
+"""Steps of a timed call at least: a shorter one also times the pages that its results fill."""
 LARGEST_BANK = 4096
 """Splits up to this size are built once and looked up; larger ones are rebuilt from their ids."""
 
@@ -101,16 +103,10 @@ def _write(report: dict[str, Any], path: str | None) -> None:
 # ------------------------------------------------------------------ what is timed
 
 
-def stepping(
-    env: Any,
-    n: int,
-    steps: int,
-    generator: str = "threefry",
-    strategy: Any = "every_step",
-    pool: int = 0,
-    banked: bool = True,
-) -> Run:
-    """``steps`` random steps of ``n`` instances with restarts; returns a compiled call.
+def programs(
+    env: Any, n: int, steps: int, strategy: Any = "every_step", pool: int = 0, banked: bool = True
+) -> tuple[Any, Any]:
+    """A jitted reset of ``n`` instances, and ``steps`` random steps of them with restarts.
 
     ``banked``: levels of a small split are built once and looked up.
     """
@@ -158,6 +154,12 @@ def stepping(
         acts = jax.random.split(jax.random.key(1, impl=counter_prng()), steps)
         return jax.lax.scan(body, carry, (jax.random.split(key, steps), acts))[0]
 
+    return start, run
+
+
+def stepping(env: Any, n: int, steps: int, generator: str = "threefry", **options: Any) -> Run:
+    """The steps of :func:`programs` as a compiled call."""
+    start, run = programs(env, n, steps, **options)
     key = jax.random.key(0, impl=GENERATORS[generator]())
     carry = jax.block_until_ready(start(key))
     compiled = run.lower(key, carry).compile()
@@ -194,11 +196,13 @@ def compile_seconds(env: Any) -> tuple[float, float]:
     build = jax.jit(jax.vmap(partial(env.make_level, env.default_params)))
     begin = time.perf_counter()
     build.lower(jnp.arange(ids.start, ids.start + 1, dtype=jnp.int32)).compile()
-    built = time.perf_counter()
-    stepping(env, 1024, 100, "threefry")
-    whole = time.perf_counter() - built
-    levels = built - begin
-    return max(whole - levels, 0.0) if len(ids) <= LARGEST_BANK else whole, levels
+    levels = time.perf_counter() - begin
+    start, run = programs(env, 1024, 100)
+    key = jax.random.key(0)
+    begin = time.perf_counter()
+    carry = start.lower(key).compile()(key)
+    run.lower(key, carry).compile()
+    return time.perf_counter() - begin, levels
 
 
 # ------------------------------------------------------------------ curves and races
@@ -217,7 +221,7 @@ def curve(world: str, sizes: tuple[int, ...], total: int, repeats: int) -> dict[
         "steps_per_second": {},
     }
     for n in sizes:
-        steps = max(total // n, 8)
+        steps = max(total // n, FEWEST)
         runs = {
             "world": stepping(env, n, steps, "threefry"),
             "floor": floor(state + obs, n, steps),
@@ -247,7 +251,7 @@ def hold(race: Any, sizes: tuple[int, ...], total: int, repeats: int) -> Iterato
     for n in sizes:
         most = max(int(total * rival.share) // n, 4)
         runs = {"peer": peers.stepping(rival, n, most)}
-        steps = max(total // n, 8)
+        steps = max(total // n, FEWEST)
         for generator, _ in goals:
             runs[generator] = stepping(env, n, steps, generator)
         times = take_turns(runs, repeats)

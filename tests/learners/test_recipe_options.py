@@ -35,6 +35,8 @@ SPECIAL = {
     ("kl_cov", "fraction"): 0.5,
     ("clip_by_global_norm", "max_norm"): 1e-3,
     ("adam", "eps"): 1.0,
+    ("difficulty_focus", "eps"): 1.0,
+    ("bounded_ratio", "temperature"): 1.0,
     ("value_loss", "clip"): 1e-3,
     ("clip", "dual"): 1.01,
     ("dcpo", "threshold"): 5.0,
