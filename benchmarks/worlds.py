@@ -249,7 +249,7 @@ def hold(race: Any, sizes: tuple[int, ...], total: int, repeats: int) -> Iterato
         return
     env = jaxrl_envs.make(world, **static)
     for n in sizes:
-        most = max(int(total * rival.share) // n, 4)
+        most = max(int(total * rival.share) // n, 1)
         runs = {"peer": peers.stepping(rival, n, most)}
         steps = max(total // n, FEWEST)
         for generator, _ in goals:

@@ -51,6 +51,7 @@ class Phenomenon:
 
     Attributes:
         measures: per experiment, the measure and a ``{name: (unit, description)}`` of it.
+        optional: experiments that a tier may leave out (``without``): no claim is about them.
         analyze: runs → numbers. figure: runs, analysis, verdicts → a matplotlib figure.
     """
 
@@ -59,6 +60,7 @@ class Phenomenon:
     measures: Mapping[str, tuple[Measure, Mapping[str, tuple[str, str]]]]
     analyze: Callable[[Runs], Analysis]
     figure: Callable[[Runs, Analysis, Sequence[Verdict]], Figure]
+    optional: frozenset[str] = frozenset()
 
     def measuring(self, experiment: str) -> dict[str, Any]:
         """The measure of an experiment, as :func:`start_arms` takes it."""
@@ -166,7 +168,11 @@ def load_study(name: str, tier: str = "default") -> Study:
     tiers = data.get("tiers", {})
     if tier not in tiers:
         raise BadInput("tier", tier, "a tier", tiers)
-    for path_, value in (tiers[tier] or {}).items():
+    settings = dict(tiers[tier] or {})
+    left_out = settings.pop("without", ())
+    kept = {n: e for n, e in study.experiments.items() if n not in left_out}
+    study = replace(study, experiments=kept)
+    for path_, value in settings.items():
         study = study.with_setting(path_, value)
     return replace(study, tier=tier)
 
@@ -230,7 +236,7 @@ def build_study(phenomenon: Phenomenon, study: Study) -> dict[str, dict[str, Arm
         if name not in phenomenon.measures:
             raise BadInput("experiments", name, "an experiment", phenomenon.measures)
     for name in phenomenon.measures:
-        if name not in study.experiments:
+        if name not in study.experiments and name not in phenomenon.optional:
             raise BadInput(f"experiments.{name}", None, "an experiment of this phenomenon")
     return {name: experiment.build() for name, experiment in study.experiments.items()}
 

@@ -20,10 +20,8 @@ TINY = {
     "environment.modes": 2,
     "interventions.updates": 40,
     "interventions.measure_every": 2,
-    "further.updates": 4,
-    "further.measure_every": 2,
     "breakdown.updates": 3,
-    # One list for all experiments; arms with an optimizer of their own keep it.
+    # One list for both experiments; arms with an optimizer of their own keep it.
     "recipe.optimizer": "[sgd: {learning_rate: 1e-1}]",
 }
 

@@ -98,7 +98,7 @@ def _cut(share: float) -> Callable[[Path], None]:
 def _other_results(folder: Path) -> None:
     (folder / "results.nc").unlink()
     foreign = xr.Dataset({"x": ("t", [1.0, 2.0])})
-    for name, mode in (("interventions", "w"), ("further", "a"), ("breakdown", "a")):
+    for name, mode in (("interventions", "w"), ("breakdown", "a")):
         foreign.to_netcdf(folder / "results.nc", group=name, mode=mode, engine="h5netcdf")
 
 

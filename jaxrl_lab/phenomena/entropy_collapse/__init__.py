@@ -5,8 +5,8 @@ policies. Natural policy gradient multiplies probabilities by e^(t·A) and so ne
 shares of the right arms among themselves; the optimum of an entropy-regularized objective is
 uniform over them; the expected GRPO update without sampling noise is a deterministic flow. What
 GRPO loses beyond natural gradient at the same accuracy is excess collapse, and what it loses
-beyond its own flow is due to sampling. Further published remedies run in the same world, shown
-without a claim.
+beyond its own flow is due to sampling. Further published remedies run in the same world, in the
+verdict tier only, and are shown without a claim.
 
 Source: arXiv 2505.22617.
 """
@@ -30,6 +30,7 @@ PHENOMENON = Phenomenon(
     },
     analyze=analyze,
     figure=figure,
+    optional=frozenset({"further"}),
 )
 
 __all__ = [

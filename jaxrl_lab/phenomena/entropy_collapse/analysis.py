@@ -48,12 +48,11 @@ def analyze(runs: Runs) -> Analysis:
                 raise BadInput(
                     f"experiments.{name}.arms.{arm}", None, "an arm: a claim is about it"
                 )
-    main, further, breakdown = (runs[name] for name in ("interventions", "further", "breakdown"))
+    main, breakdown = runs["interventions"], runs["breakdown"]
     error = {arm: prediction_error(breakdown, arm) for arm in breakdown.arms}
     laws = fit_laws(main.curve("entropy", "grpo"), main.curve("accuracy", "grpo"), main.update)
     flow = exact_flow(main, "grpo")
     solutions = {arm: matched(main, arm, "solutions", ACCURACIES) for arm in main.arms}
-    others = {arm: matched(further, arm, "solutions", ACCURACIES) for arm in further.arms}
     at = ACCURACIES.index(CLAIMED_AT)
     kls, counts = kl_levels(main), token_counts(main)
     by_kl = {arm: along(main, arm, "kl", kls) for arm in main.arms}
@@ -73,13 +72,19 @@ def analyze(runs: Runs) -> Analysis:
         shared.final(main, tables.COLUMNS),
         tables.matched(solutions, ACCURACIES),
         tables.budget(by_kl, kls, by_tokens, counts),
-        f"Further remedies, without a claim. {shared.final(further, tables.COLUMNS)}",
-        tables.matched(others, ACCURACIES),
         tables.breakdown(error, breakdown.updates),
         tables.laws(laws, main.curve("accuracy", "grpo"), PREFIX),
     ]
     series = {"error": error, "laws": laws, "flow": flow, "solutions": solutions}
-    series |= {"kls": kls, "by_kl": by_kl, "further": others}
+    series |= {"kls": kls, "by_kl": by_kl}
+    if "further" in runs:
+        more = runs["further"]
+        others = {arm: matched(more, arm, "solutions", ACCURACIES) for arm in more.arms}
+        series |= {"further": others}
+        text += [
+            f"Further remedies, without a claim. {shared.final(more, tables.COLUMNS)}",
+            tables.matched(others, ACCURACIES),
+        ]
     return Analysis(samples, text, series)
 
 

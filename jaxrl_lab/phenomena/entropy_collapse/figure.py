@@ -1,4 +1,4 @@
-"""Nine panels: what is lost, at what accuracy and distance, and what predicts it."""
+"""What is lost, at what accuracy and distance, and what predicts it: six panels, or nine."""
 
 from __future__ import annotations
 
@@ -20,31 +20,33 @@ if TYPE_CHECKING:
 
 
 def figure(runs: Runs, analysis: Analysis, verdicts: Sequence[Verdict]) -> Figure:
-    """Two rows of remedies with one kind of panel per column; then KL, first order, the law."""
-    main, further = runs["interventions"], runs["further"]
+    """Remedies, a row more of them where they ran; then KL, first order, the law."""
+    main, further = runs["interventions"], runs.get("further")
     counted = {v.outcome for v in verdicts}
     outcomes = ", ".join(
         f"{sum(v.outcome == o for v in verdicts)} {o}"
         for o in ("reproduced", "refuted", "inconclusive")
         if o in counted
     )
+    others = f"{len(further.seeds)} in the second row, " if further else ""
+    about = "Claims (none about the second row)" if further else "Claims"
     note = (
-        f"{len(main.seeds)} seeds ({len(further.seeds)} in the second row, "
-        f"{len(runs['breakdown'].seeds)} in the first-order panel); shades and bars are 95 % "
-        f"t intervals over seeds. Claims (none about the second row): {outcomes}."
+        f"{len(main.seeds)} seeds ({others}{len(runs['breakdown'].seeds)} in the first-order "
+        f"panel); shades and bars are 95 % t intervals over seeds. {about}: {outcomes}."
     )
     shape, axes = plots.panels.new_figure(
-        3, 3, "Entropy collapse: better, and narrower than needed", note
+        3 if further else 2, 3, "Entropy collapse: better, and narrower than needed", note
     )
     _draw_curves(axes[0, 0], main, "Entropy falls")
     _draw_phase(axes[0, 1], main, analysis.series["flow"], "What accuracy costs")
     _draw_matched(axes[0, 2], main, analysis.series["solutions"])
-    _draw_curves(axes[1, 0], further, "Further remedies: entropy", legend=False)
-    _draw_phase(axes[1, 1], further, {}, "Further remedies: what accuracy costs")
-    _draw_matched(axes[1, 2], further, analysis.series["further"])
-    _draw_kl(axes[2, 0], main, analysis)
-    _draw_breakdown(axes[2, 1], analysis)
-    _draw_law(axes[2, 2], main, analysis)
+    if further:
+        _draw_curves(axes[1, 0], further, "Further remedies: entropy", legend=False)
+        _draw_phase(axes[1, 1], further, {}, "Further remedies: what accuracy costs")
+        _draw_matched(axes[1, 2], further, analysis.series["further"])
+    _draw_kl(axes[-1, 0], main, analysis)
+    _draw_breakdown(axes[-1, 1], analysis)
+    _draw_law(axes[-1, 2], main, analysis)
     return shape
 
 
