@@ -7,7 +7,6 @@ get them.
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 flags = [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=2"]
 if os.environ.get("JAXRL_LAB_TEST_OPTIMIZED", "") != "1":
@@ -30,13 +29,14 @@ settings.register_profile(
 settings.load_profile("lab")
 
 
+from jaxrl_lab.cache import forget_programs  # noqa: E402
+
+
 @pytest.fixture(autouse=True, scope="module")
 def few_programs() -> Iterator[None]:
-    """Every compiled program holds memory maps, of which Linux allows a process 65 530."""
+    """One process runs hundreds of tests, each of which compiles programs of its own."""
     yield
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
-        jax.clear_caches()
+    forget_programs()
 
 
 THOROUGH = {"envs", "exact", "measures", "phenomena"}

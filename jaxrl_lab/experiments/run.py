@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import jax
@@ -19,7 +21,7 @@ from jaxrl_envs.errors import expect
 from jaxrl_lab import policies, recipes
 from jaxrl_lab.cache import CACHE_VARIABLE as CACHE_VARIABLE
 from jaxrl_lab.cache import cache_folder as cache_folder
-from jaxrl_lab.cache import use_compilation_cache
+from jaxrl_lab.cache import forget_programs, use_compilation_cache
 from jaxrl_lab.experiments import spec
 from jaxrl_lab.experiments.checkpoint import ProgramCheckpoints
 from jaxrl_lab.experiments.population import (
@@ -45,6 +47,10 @@ def no_measure(
     return {}
 
 
+AHEAD = 8
+"""Programs that may wait compiled: as many as a study has, and not as many as a box."""
+
+
 class Running:
     """A checked run: one thread compiles programs ahead, the caller executes them in order.
 
@@ -63,10 +69,14 @@ class Running:
     ) -> None:
         self.arms, self.updates, self.seeds = arms, updates, seeds
         self.measure, self.every, self.describe = measure, every, describe
-        self._jobs = [
-            _compiler().submit(compile_program, program, seeds, updates, every, measure)
-            for program in group_arms(arms)
-        ]
+        self._waiting = iter(group_arms(arms))
+        self._jobs: deque[Future[Compiled]] = deque()
+        self._compile_ahead(AHEAD)
+
+    def _compile_ahead(self, programs: int) -> None:
+        for program in islice(self._waiting, programs):
+            arguments = (program, self.seeds, self.updates, self.every, self.measure)
+            self._jobs.append(_compiler().submit(compile_program, *arguments))
 
     def result(
         self, progress: Progress | None = None, checkpoints: Callable[[int], Any] | None = None
@@ -79,12 +89,13 @@ class Running:
         progress = progress or Progress(quiet=True)
         progress.start(self.updates * len(self.arms) * len(self.seeds))
         try:
-            return self._assemble(
-                [
-                    self._train(job.result(), progress, checkpoints(i) if checkpoints else None)
-                    for i, job in enumerate(self._jobs)
-                ]
-            )
+            trained: list[Trained] = []
+            while self._jobs:
+                saved = checkpoints(len(trained)) if checkpoints else None
+                trained.append(self._train(self._jobs.popleft().result(), progress, saved))
+                forget_programs()
+                self._compile_ahead(1)
+            return self._assemble(trained)
         except BaseException:
             self.stop()
             raise
@@ -107,40 +118,36 @@ class Running:
             lambda updates: progress.advance(updates * members),
             checkpoints,
         )
-        return Trained(compiled, state, curves, time.perf_counter() - begin)
+        seconds = {
+            "trace": compiled.trace_seconds,
+            "compile": compiled.compile_seconds,
+            "run": time.perf_counter() - begin,
+        }
+        return Trained(compiled.program.names, state, curves, seconds)
 
     def _assemble(self, trained: Sequence[Trained]) -> Result:
         curves: dict[str, dict[str, np.ndarray]] = {}
         stopped: dict[str, np.ndarray] = {}
         params: dict[str, Tree] = {}
         for one in trained:
-            for i, name in enumerate(one.compiled.program.names):
+            for i, name in enumerate(one.names):
                 curves[name] = {k: v[i] for k, v in one.curves.items()}
                 stopped[name] = np.asarray(one.state.stopped[i])
                 params[name] = jax.tree.map(lambda x, i=i: x[i], one.state.params)
         ordered = {name: curves[name] for name in self.arms}
         dataset = assemble(ordered, stopped, self.seeds, self.every, self.describe)
-        seconds = {", ".join(one.compiled.program.names): one.times for one in trained}
+        seconds = {", ".join(one.names): one.seconds for one in trained}
         return Result(dataset, self.arms, self.updates, self.seeds, self.measure, params, seconds)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """One program after its run."""
+    """One program after its run, without its executables."""
 
-    compiled: Compiled
+    names: tuple[str, ...]
     state: LearnerState
     curves: dict[str, np.ndarray]
-    run_seconds: float
-
-    @property
-    def times(self) -> dict[str, float]:
-        made = self.compiled
-        return {
-            "trace": made.trace_seconds,
-            "compile": made.compile_seconds,
-            "run": self.run_seconds,
-        }
+    seconds: dict[str, float]
 
 
 @cache

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxrl_envs.errors import expect
 
+from jaxrl_lab.cache import forget_programs
 from jaxrl_lab.experiments.box import Box, parse_box
 from jaxrl_lab.experiments.claims import Claim
 from jaxrl_lab.experiments.progress import Progress
@@ -121,6 +122,7 @@ def run_box(phenomenon: Phenomenon, study: Study, quiet: bool = True) -> BoxRepo
     estimate = np.full((len(phenomenon.claims), len(cells)), np.nan)
     for i, of_cell in enumerate(runs):
         samples = phenomenon.analyze(of_cell).samples
+        forget_programs()  # analyses compile their exact references
         estimate[:, i] = [_mean(samples[claim.id]) for claim in phenomenon.claims]
     return BoxReport(box, phenomenon.claims, estimate.reshape(-1, *box.shape))
 

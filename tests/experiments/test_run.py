@@ -142,3 +142,32 @@ def test_a_mechanism_of_your_own_goes_where_the_others_go() -> None:
     ]
     with pytest.raises(BadInput, match="several mechanisms"):
         lab.sweep(own, {"recipe.regularizer.at": [1.0]}, updates=1)
+
+
+def test_more_programs_than_wait_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is compiled when there is room for it and given up after its run; nothing changes."""
+    from jaxrl_lab import cache
+    from jaxrl_lab.experiments import run
+
+    alone = arm()
+    groups = {
+        f"G {g}": replace(alone, recipe=lab.recipe(alone.recipe, group=g)) for g in (2, 3, 4, 5)
+    }
+    plain = run_arms(groups, updates=2, seeds=[1])
+    waiting: list[int] = []
+    train = run.Running._train
+
+    def watched(self: Any, compiled: Any, *rest: Any) -> Any:
+        waiting.append(len(self._jobs))
+        return train(self, compiled, *rest)
+
+    monkeypatch.setattr(run.Running, "_train", watched)
+    monkeypatch.setattr(run, "AHEAD", 2)
+    monkeypatch.setattr(cache, "MOST_MAPS", 0)
+    frugal = run_arms(groups, updates=2, seeds=[1])
+    assert waiting == [1, 1, 1, 0]
+    assert list(frugal.arms) == list(groups)
+    for name in groups:
+        for variable in plain.dataset.data_vars:
+            got, wanted = (r.dataset[variable].sel(arm=name).values for r in (frugal, plain))
+            np.testing.assert_array_equal(got, wanted)
