@@ -30,6 +30,21 @@ def bits(key: Array, shape: Shape) -> UInt32[Array, "..."]:
     return _words(jax.random.key_data(key), shape)
 
 
+def split(key: Array, count: int) -> Array:
+    """``jax.random.split(key, count)``: that many keys."""
+    if not _is_default(key):
+        return jax.random.split(key, count)
+    data = _children(jax.random.key_data(key), count)
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return jax.random.wrap_key_data(data, impl="threefry2x32") if typed else data
+
+
+@partial(jax.jit, static_argnums=1, inline=True)
+def _children(key: UInt32[Array, "2"], count: int) -> UInt32[Array, "count 2"]:
+    position = jax.lax.iota(jnp.uint32, count)
+    return jnp.stack(hash_words(key[0], key[1], jnp.zeros_like(position), position), axis=1)
+
+
 @partial(jax.jit, static_argnums=1, inline=True)
 def _words(key: UInt32[Array, "2"], shape: Shape) -> UInt32[Array, "..."]:
     position = jax.lax.iota(jnp.uint32, prod(shape))

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from jaxrl_envs import threefry
 from jaxrl_envs.core import Environment, Transition, Tree
 from jaxrl_envs.counter import counter_prng
 from jaxrl_envs.errors import BadInput, expect
@@ -121,7 +122,7 @@ def stream_step(
 
 def step_keys(key: Array) -> Array:
     """The three keys of a step in one call: one by one they cost as much as a small step."""
-    return jax.random.split(key, 3)
+    return threefry.split(key, 3)
 
 
 def _fresh(

@@ -48,6 +48,20 @@ def test_under_jit_and_vmap_too(name):
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_keys_are_split_as_jax_splits_them(kind, count):
+    key = KEYS[kind](7)
+    for ours, theirs in (
+        (threefry.split(key, count), jax.random.split(key, count)),
+        (jax.jit(threefry.split, static_argnums=1)(key, count), jax.random.split(key, count)),
+    ):
+        assert ours.dtype == theirs.dtype
+        assert ours.shape == theirs.shape
+        got, expected = (np.asarray(jax.random.key_data(k)) for k in (ours, theirs))
+        np.testing.assert_array_equal(got, expected)
+
+
 def test_the_published_vectors():
     """Known answers of threefry2x32 with 20 rounds (Random123's ``kat_vectors``)."""
     vectors = [
