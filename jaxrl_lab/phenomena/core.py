@@ -170,6 +170,8 @@ def load_study(name: str, tier: str = "default") -> Study:
         raise BadInput("tier", tier, "a tier", tiers)
     settings = dict(tiers[tier] or {})
     left_out = settings.pop("without", ())
+    for missing in set(left_out) - set(study.experiments):
+        raise BadInput(f"tiers.{tier}.without", missing, "an experiment", study.experiments)
     kept = {n: e for n, e in study.experiments.items() if n not in left_out}
     study = replace(study, experiments=kept)
     for path_, value in settings.items():
