@@ -39,16 +39,19 @@ def few_programs() -> Iterator[None]:
     forget_programs()
 
 
-THOROUGH = {"envs", "exact", "measures", "phenomena"}
+THOROUGH = {"envs", "exact", "measures", "mechanisms", "phenomena"}
 """Folders whose tests are about facts that do not depend on the interpreter or on jax's version."""
 
 EVERY_PYTHON = {
     "test_worlds", "test_vector", "test_compat", "test_refusals", "test_counter", "test_threefry",
-    "test_exact_gradients", "test_phenomenon_core", "test_collapse_cli", "test_box",
+    "test_exact_gradients", "test_every_mechanism", "test_phenomenon_core", "test_collapse_cli",
 }  # fmt: skip
 """Tests in these folders that are about more than that."""
 
-ONE_PYTHON = {"test_pretrain", "test_branches", "test_probe_worlds", "test_worlds_table"}
+ONE_PYTHON = {
+    "test_pretrain", "test_branches", "test_probe_worlds", "test_worlds_table", "test_spec",
+    "test_expected_update", "test_recipe_options",
+}  # fmt: skip
 """Tests elsewhere that are not."""
 
 

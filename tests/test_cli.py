@@ -208,6 +208,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_with_the_same_bits(tmp_path: Path) -> None:
     with start(*RUN, *TINY, "--out", "run", cwd=tmp_path) as process:
         wait_for(tmp_path / "run.unfinished" / "interventions" / "0" / "points-20.npz", process)

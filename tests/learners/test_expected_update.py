@@ -263,6 +263,40 @@ def controlled(z, logp, old, A, a):
     return -0.2 * (6.0 - 2.25) * gate * kl + 0.01 * entropy(z)
 
 
+def focused(r, a):
+    """A-GRAE on one prompt: the batch's mean return is the prompt's pass rate."""
+    p = jnp.mean(r)
+    focus = (1 - p) / (2 * jnp.sqrt(1 - p) + 1e-6) + p / (2 * jnp.sqrt(p) + 1e-6)
+    A = normalized(r, a) * focus
+    return jnp.where(A > 0, p, 1.0) * A
+
+
+def matched(z, logp, old, A, a):
+    """DMPO: the shares of the four rollouts against softmax(R / 0.1)."""
+    return -80.0 * jnp.mean((jax.nn.softmax(logp) - jax.nn.softmax(REWARD[a] / 0.1)) ** 2)
+
+
+def to_target(z, logp, old, A, a):
+    """GBPO: each ratio to 1.3 above the median reward, to 0.7 below it, to 1 at it."""
+    r = REWARD[a]
+    miss = jnp.exp(logp - old) - (1.0 + 0.3 * jnp.sign(r - jnp.median(r)))
+    return -jnp.mean(jnp.abs(A) * miss * jax.lax.stop_gradient(jnp.sign(miss)))
+
+
+def humbled(r, a):
+    """ProGRPO: a likely answer pays what an unlikely one gains, where anything is right."""
+    confidence = jax.nn.softmax(START)[a]
+    shape = 0.8 * (jnp.mean(confidence) - confidence)
+    return normalized(r, a) + jnp.where(jnp.max(r) > 0, shape, 0.0)
+
+
+def sharpened(r, a):
+    """XRPO: a right answer less likely than the group's mean gains up to half its advantage."""
+    A, logp = normalized(r, a), jax.nn.log_softmax(START)[a]
+    novelty = 2.5 * (1 - jnp.exp(logp - jnp.mean(logp)))
+    return A + jnp.where(r > 0, jnp.clip(novelty, 0.0, 0.5 * jnp.maximum(A, 0.0)), 0.0)
+
+
 def refilled():
     """DAPO: as if drawn among informative groups, unless ten rounds brought none."""
     mean, informative = update(normalized, clip(0.2, 0.28), 4)
@@ -325,6 +359,11 @@ WRITTEN_OUT = {
     "kl_cov": lambda: update(normalized, weighted, 4, kl_cov)[0],
     "random_drop": lambda: update(normalized, clip(1.0, 1.0), 2, lottery=drop_two, draws=6)[0],
     "clip_cov": lambda: update(normalized, clip(1.0, 1.0), 2, lottery=drop_top, draws=4)[0],
+    "agrae": lambda: update(focused, clip(0.2, 0.2), 4)[0],
+    "dmpo": lambda: update(normalized, clip(0.2, 0.2), 4, matched)[0],
+    "gbpo": lambda: update(normalized, lambda logp, old, A: 0.0 * logp, 10, to_target)[0],
+    "progrpo": lambda: update(humbled, clip(0.2, 0.2), 4)[0],
+    "xrpo": lambda: update(sharpened, clip(0.2, 0.2), 4)[0],
     "steer": lambda: update(normalized, lambda logp, old, A: 0.0 * logp, 4, steered)[0],
     "dcpo": lambda: update(tempered, clip(0.2, 0.2), 4)[0],
     "epo": lambda: update(normalized, clip(0.2, 0.2), 4, historic)[0],
