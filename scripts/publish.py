@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from jaxrl_lab import phenomena
-from jaxrl_lab.experiments.claims import claims_hash
-from jaxrl_lab.phenomena.box import read_box
+from jaxrl_lab.experiments.claims import claims_hash, tally
+from jaxrl_lab.phenomena.box import percent, read_box
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -82,11 +82,13 @@ def overview() -> str:
     for name in published():
         report = json.loads(verdicts(name).read_text(encoding="utf-8"))
         outcomes = [v["outcome"] for v in report["verdicts"]]
-        counts = ", ".join(f"{outcomes.count(o)} {o}" for o in dict.fromkeys(sorted(outcomes)))
-        book = f"[notebook](notebooks/{name}.ipynb)"
-        lines.append(
-            f"| [`{name}`](docs/phenomena/{name}.md) | {report['question']} | {counts} | {book} |"
+        cells = (
+            f"[`{name}`](docs/phenomena/{name}.md)",
+            report["question"],
+            tally(outcomes),
+            f"[notebook](notebooks/{name}.ipynb)",
         )
+        lines.append("| " + " | ".join(cells) + " |")
     return _between(
         README, "<!-- phenomena: begin -->", "\n".join(lines), "<!-- phenomena: end -->"
     )
@@ -137,17 +139,13 @@ def box_table(name: str, report: dict[str, Any]) -> list[str]:
     ]
     for claim, _, unknown, share, axes in box.rows():
         left = f" ({unknown} without an answer)" if unknown else ""
-        by = [", ".join(_share(s) for s in shares) for shares in axes]
-        lines.append(f"| `{claim}` | {_share(share)}{left} | " + " | ".join(by) + " |")
+        by = [", ".join(percent(s) for s in shares) for shares in axes]
+        lines.append(f"| `{claim}` | {percent(share)}{left} | " + " | ".join(by) + " |")
     return ["\n".join(lines)]
 
 
 def _number(x: float | None) -> str:
     return "—" if x is None else f"{x:.3f}"
-
-
-def _share(x: float) -> str:
-    return "—" if np.isnan(x) else f"{100 * x:.0f} %"
 
 
 if __name__ == "__main__":

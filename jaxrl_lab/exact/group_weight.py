@@ -12,11 +12,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxrl_envs.errors import expect
 from jaxtyping import Array, Float
-from scipy.special import gammaln
 
+from jaxrl_lab.exact.binomial import binomial
 from jaxrl_lab.types import Batch, Context
 
 Table = Float[Array, "N"]
@@ -52,7 +51,7 @@ def group_weight(right: Table, wrong: Table, p: Float[Array, "..."]) -> Float[Ar
     w(p) = E[S A₊(S)] / (G p) − E[(G − S) A₋(S)] / (G (1 − p)), S ~ Bin(G, p), for 0 < p < 1.
     For group-normalized advantages it is :func:`jaxrl_lab.exact.difficulty_weight`.
     """
-    S, weight = _binomial(right, p)
+    S, weight = binomial(right.shape[0] - 1, p)
     G = S[-1]
     return (weight @ (S * right)) / (G * p) - (weight @ ((G - S) * wrong)) / (G * (1.0 - p))
 
@@ -63,7 +62,7 @@ def group_noise(right: Table, p: Float[Array, "..."]) -> Float[Array, "..."]:
     v(p) = E[S A₊(S)²] / (G p), for p > 0. What pulls equals apart by luck: wrong rollouts have no
     part in it, nor has any push on answers that nobody gave.
     """
-    S, weight = _binomial(right, p)
+    S, weight = binomial(right.shape[0] - 1, p)
     return (weight @ (S * right**2)) / (S[-1] * p)
 
 
@@ -74,20 +73,8 @@ def unsampled_push(
 
     Given that a is not sampled, S ~ Bin(G, p / (1 − share)). 0 where advantages sum to zero.
     """
-    S, weight = _binomial(right, p / (1.0 - share))
+    S, weight = binomial(right.shape[0] - 1, p / (1.0 - share))
     return -(weight @ (S * right + (S[-1] - S) * wrong)) / S[-1]
-
-
-def _binomial(table: Table, p: Float[Array, "..."]) -> tuple[Table, Float[Array, "... N"]]:
-    """S = 0 … G as numbers, and their probabilities."""
-    G = table.shape[0] - 1
-    S = np.arange(G + 1, dtype=np.float64)
-    ways = jnp.asarray(gammaln(G + 1) - gammaln(S + 1) - gammaln(G - S + 1), jnp.float32)
-    counts = jnp.asarray(S, jnp.float32)
-    rate = jnp.broadcast_to(p[..., None], (*p.shape, G + 1))
-    hit = jnp.broadcast_to(counts, rate.shape)
-    log_terms = jax.scipy.special.xlogy(hit, rate) + jax.scipy.special.xlog1py(G - hit, -rate)
-    return counts, jnp.exp(jnp.broadcast_to(ways, rate.shape) + log_terms)
 
 
 def _batch(rewards: Float[Array, "G"]) -> Batch:

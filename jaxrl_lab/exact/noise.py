@@ -18,10 +18,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxrl_envs.errors import expect
 from jaxtyping import Array, Bool, Float
-from scipy.special import gammaln
+
+from jaxrl_lab.exact.binomial import binomial
 
 Number = float | Float[Array, ""]
 
@@ -47,11 +47,9 @@ def normalized_update_moments(
     expect(ddof in (0, 1), "ddof", ddof, "0 (population deviation) or 1 (sample deviation)")
     pi = jnp.exp(logp)
     p = jnp.sum(jnp.where(correct, pi, 0.0))
-    s = np.arange(1, G)
-    ways = jnp.asarray(gammaln(G + 1) - gammaln(s + 1) - gammaln(G - s + 1), logp.dtype)
-    right, wrong = jnp.asarray(s, logp.dtype), jnp.asarray(G - s, logp.dtype)
-    xlogy, xlog1py = jax.scipy.special.xlogy, jax.scipy.special.xlog1py
-    chance = jnp.exp(ways + xlogy(right, p) + xlog1py(wrong, -p))  # of S = 1 .. G−1
+    counts, chances = binomial(G, p)
+    right, chance = counts[1:-1], chances[1:-1]  # S = 1 .. G−1
+    wrong = G - right
     scale = ((G - 1) / G) ** (0.5 * ddof) / G
     spread = jnp.sqrt(right * wrong)
     first = jnp.sum(chance * spread)

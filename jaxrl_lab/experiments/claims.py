@@ -131,6 +131,12 @@ class Verdict:
         return {k: None if k in unreal else v for k, v in fields.items()}
 
 
+def tally(outcomes: Sequence[str]) -> str:
+    """How often each outcome occurs among some: ``"3 reproduced, 6 refuted"``."""
+    counts = {o: outcomes.count(o) for o in ("reproduced", "refuted", "inconclusive")}
+    return ", ".join(f"{n} {o}" for o, n in counts.items() if n)
+
+
 def claims_hash(claims: Sequence[Claim]) -> str:
     """Sixteen hex digits of the SHA-256 of the claims, as canonical JSON sorted by id.
 

@@ -25,6 +25,7 @@ from jaxrl_envs.errors import expect
 from jaxtyping import Array, Float, Int
 
 from jaxrl_lab.mechanisms.core import Spec, mechanism
+from jaxrl_lab.mechanisms.prompts import numbering, place
 from jaxrl_lab.mechanisms.reward import with_channel
 from jaxrl_lab.mechanisms.schedules import highest, lowest
 from jaxrl_lab.mechanisms.tokens import top_k_mask
@@ -164,7 +165,7 @@ def empty_record(spec: Spec) -> Record:
     ids = spec.env.level_ids("train")
     names = ("right", "count", "visit_right", "visit_count")
     counts = {name: jnp.zeros(len(ids), jnp.float32) for name in names}
-    return counts | {"first": jnp.int32(ids.start), "step": jnp.int32(ids.step)}
+    return counts | numbering(spec)
 
 
 def advanced(record: Record, batch: Batch, decay: float | Array, channel: str) -> Record:
@@ -173,9 +174,9 @@ def advanced(record: Record, batch: Batch, decay: float | Array, channel: str) -
     paid = jnp.sum(with_channel(batch, channel).reward, axis=-1)
     right = jnp.sum(batch.valid & (paid > 0.0), axis=-1, dtype=jnp.float32)
     count = jnp.sum(batch.valid, axis=-1, dtype=jnp.float32)
-    place = (batch.level_id[:, 0, 0] - record["first"]) // record["step"]
+    at = place(record, batch.level_id[:, 0, 0])
     new = {"right": right, "count": count}
-    new = {k: jnp.zeros_like(record[k]).at[place].add(x) for k, x in new.items()}
+    new = {k: jnp.zeros_like(record[k]).at[at].add(x) for k, x in new.items()}
     visited = new["count"] > 0
     faded = {k: jnp.where(visited, decay * record[k] + x, record[k]) for k, x in new.items()}
     last = {f"visit_{k}": jnp.where(visited, x, record[f"visit_{k}"]) for k, x in new.items()}
@@ -184,8 +185,8 @@ def advanced(record: Record, batch: Batch, decay: float | Array, channel: str) -
 
 def estimate(record: Record, level_ids: Int[Array, "B"], prior: float | Array) -> Array:
     """p̂ of each prompt ``[B]``; 1/2 where nothing is known."""
-    place = (level_ids - record["first"]) // record["step"]
-    right, count = record["right"][place] + prior, record["count"][place] + 2.0 * prior
+    at = place(record, level_ids)
+    right, count = record["right"][at] + prior, record["count"][at] + 2.0 * prior
     return jnp.where(count > 0, right / jnp.where(count > 0, count, 1.0), 0.5)
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxrl_lab.groups import EqualGroups, is_informative
 from jaxrl_lab.mechanisms.core import OLD, Spec, mechanism
+from jaxrl_lab.mechanisms.prompts import numbering, place
 from jaxrl_lab.types import Batch, Context
 
 Store = dict[str, Array]
@@ -47,14 +48,11 @@ class OppositeReplay:
         )
 
     def init(self, spec: Spec) -> Store:
-        ids = spec.env.level_ids("train")
-        shape = (len(ids), 2)
-        return {
+        shape = (len(spec.env.level_ids("train")), 2)
+        return numbering(spec) | {
             "action": jnp.zeros(shape, jnp.int32),
             "logp": jnp.zeros(shape, jnp.float32),
             "full": jnp.zeros(shape, bool),
-            "first": jnp.int32(ids.start),
-            "step": jnp.int32(ids.step),
         }
 
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
@@ -62,12 +60,12 @@ class OppositeReplay:
         returns = batch.returns
         dead = ~is_informative(EqualGroups(batch.valid), returns)[:, 0]
         wanted = jnp.where(jnp.any(batch.valid & (returns > 0.0), axis=-1), 0, 1)
-        place = _place(ctx.memory, batch), wanted
+        at = place(ctx.memory, batch.level_id[:, 0, 0]), wanted
         number = jnp.arange(batch.valid.shape[1], dtype=jnp.int32)[None, :]
         last = jnp.max(jnp.where(batch.valid, number, 0), axis=-1)
-        put = _one_hot(last, batch) & (dead & ctx.memory["full"][place])[:, None, None]
-        action = jnp.where(put, ctx.memory["action"][place][:, None, None], batch.action)
-        stored = jnp.where(put, ctx.memory["logp"][place][:, None, None], batch.logp_behavior)
+        put = _one_hot(last, batch) & (dead & ctx.memory["full"][at])[:, None, None]
+        action = jnp.where(put, ctx.memory["action"][at][:, None, None], batch.action)
+        stored = jnp.where(put, ctx.memory["logp"][at][:, None, None], batch.logp_behavior)
         now = ctx.passes[OLD].dist.logp(action)
         logp_old = jnp.where(put, stored if self.ratio == "stored" else now, batch.logp_old)
         reward = jnp.where(put, wanted.astype(jnp.float32)[:, None, None], batch.reward)
@@ -85,19 +83,19 @@ class OppositeReplay:
         """The newest rollout of either outcome, replayed ones not counted."""
         fresh = batch.valid & (batch.source == 0)
         is_right = batch.reward[..., 0] > 0.0
-        place = _place(memory, batch)
+        at = place(memory, batch.level_id[:, 0, 0])
         for outcome, good in enumerate((fresh & ~is_right, fresh & is_right)):
-            memory = _stored(memory, batch, place, outcome, good)
+            memory = _stored(memory, batch, at, outcome, good)
         return memory
 
 
 def _stored(
-    memory: Store, batch: Batch, place: Array, outcome: int, good: Bool[Array, "B G"]
+    memory: Store, batch: Batch, prompt: Array, outcome: int, good: Bool[Array, "B G"]
 ) -> Store:
     """The first good rollout of every prompt that has one."""
     some, which = jnp.any(good, axis=-1), jnp.argmax(good, axis=-1)[:, None]
     nowhere = memory["full"].shape[0]
-    at = (jnp.where(some, place, nowhere), outcome)
+    at = (jnp.where(some, prompt, nowhere), outcome)
 
     def pick(x: Float[Array, "B G 1"]) -> Float[Array, "B"]:
         return jnp.take_along_axis(x[..., 0], which, axis=-1)[:, 0]
@@ -105,10 +103,6 @@ def _stored(
     new = {"action": pick(batch.action).astype(jnp.int32), "logp": pick(batch.logp_behavior)}
     kept = {k: memory[k].at[at].set(x, mode="drop") for k, x in new.items()}
     return memory | kept | {"full": memory["full"].at[at].set(True, mode="drop")}
-
-
-def _place(memory: Store, batch: Batch) -> Array:
-    return (batch.level_id[:, 0, 0] - memory["first"]) // memory["step"]
 
 
 def _one_hot(index: Array, batch: Batch) -> Bool[Array, "B G 1"]:

@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxrl_envs.errors import expect
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from jaxrl_lab.mechanisms.advantage import per_rollout
 from jaxrl_lab.mechanisms.core import Spec, mechanism, needs_episodes, resolve
+from jaxrl_lab.mechanisms.prompts import numbering, place
 from jaxrl_lab.mechanisms.schedules import highest, lowest
 from jaxrl_lab.types import Batch, Context, masked_mean
 
@@ -72,19 +73,20 @@ class BetaBaseline:
         now = resolve(self, jnp.float32(0.0))
         weight = jnp.full(len(spec.env.level_ids("train")), 1.0) / (1.0 - now.forget_low)
         counts = {"won": now.start * weight, "lost": (1.0 - now.start) * weight}
-        return counts | {"kl": jnp.zeros(self.window), "updates": jnp.float32(0.0)}
+        history = {"kl": jnp.zeros(self.window), "updates": jnp.float32(0.0)}
+        return numbering(spec) | counts | history
 
     def advance(
         self, memory: dict[str, Any], batch: Batch, fit: dict[str, Array], ctx: Context
     ) -> dict[str, Any]:
-        updates, at = memory["updates"] + 1.0, _prompt(memory, batch)
+        updates, at = memory["updates"] + 1.0, place(memory, batch.level_id[:, 0, 0])
         kl = jnp.roll(memory["kl"], 1).at[0].set(self._divergence(batch, ctx))
         keep = self.memory_factor(jnp.sum(kl) / jnp.minimum(updates, float(self.window)))
         none = jnp.zeros_like(memory["won"])
         rollouts = jnp.sum(batch.valid, axis=-1, dtype=jnp.float32)
         won = jnp.sum(jnp.where(batch.valid, batch.returns, 0.0), axis=-1)
         keep = jnp.where(none.at[at].add(rollouts) > 0, keep, 1.0)
-        return {
+        return memory | {
             "won": keep * memory["won"] + none.at[at].add(won),
             "lost": keep * memory["lost"] + none.at[at].add(rollouts - won),
             "kl": kl,
@@ -102,11 +104,6 @@ class BetaBaseline:
         return masked_mean(jnp.exp(d) - d - 1.0, batch.mask)
 
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
-        at = _prompt(ctx.memory, batch)
+        at = place(ctx.memory, batch.level_id[:, 0, 0])
         won, lost = ctx.memory["won"][at], ctx.memory["lost"][at]
         return per_rollout(batch, batch.returns - (won / (won + lost))[:, None])
-
-
-def _prompt(memory: dict[str, Any], batch: Batch) -> Int[Array, "B"]:
-    """Where the prompts of a batch are kept; consecutive ids stay apart modulo their number."""
-    return batch.level_id[:, 0, 0] % memory["won"].shape[0]

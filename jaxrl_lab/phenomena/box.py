@@ -78,9 +78,9 @@ class BoxReport:
         lines = [f"Robustness: share of {cells} cells where the claim holds ({each})"]
         for name, _, unknown, share, axes in self.rows():
             never = f", {unknown} cells without an answer" if unknown else ""
-            lines.append(f"  {name:<{width}}  {_percent(share)}{never}")
+            lines.append(f"  {name:<{width}}  {percent(share)}{never}")
             for (axis, levels), shares in zip(self.box.axes.items(), axes, strict=True):
-                by = ", ".join(f"{k}: {_percent(s)}" for k, s in zip(levels, shares, strict=True))
+                by = ", ".join(f"{k}: {percent(s)}" for k, s in zip(levels, shares, strict=True))
                 lines.append(f"  {'':<{width}}    {axis}: {by}")
         return "\n".join(lines)
 
@@ -160,7 +160,8 @@ def _mean(sample: np.ndarray) -> float:
     return float(arrived.mean()) if enough else float("nan")
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share in per cent; a dash where it is of nothing."""
     return "—" if np.isnan(share) else f"{100 * share:.0f} %"
 
 

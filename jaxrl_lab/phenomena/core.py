@@ -153,6 +153,19 @@ def save_figure(figure: Figure, folder: Path) -> None:
         figure.savefig(folder / "figure.svg", metadata={"Date": None})
 
 
+def require_arms(runs: Runs, needed: Mapping[str, Sequence[str]]) -> None:
+    """Refuse runs without the arms that claims are about: ``{experiment: arms}``.
+
+    Raises:
+        BadInput: naming the arm that is missing.
+    """
+    for name, arms in needed.items():
+        for arm in arms:
+            if arm not in runs[name].arms:
+                key = f"experiments.{name}.arms.{arm}"
+                raise BadInput(key, None, "an arm: a claim is about it")
+
+
 def load_study(name: str, tier: str = "default") -> Study:
     """The configuration of a phenomenon in one of its tiers.
 

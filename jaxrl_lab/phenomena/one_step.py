@@ -10,7 +10,12 @@ from jaxrl_envs.errors import expect
 from jaxtyping import Array, Bool, Float
 
 from jaxrl_lab import measures
+from jaxrl_lab.experiments.population import Arm
+from jaxrl_lab.mechanisms.advantage import GroupNormalized
+from jaxrl_lab.mechanisms.optimizer import SGD
+from jaxrl_lab.mechanisms.schedules import Schedule
 from jaxrl_lab.policies.core import Policy
+from jaxrl_lab.policies.tabular import Tabular
 from jaxrl_lab.rollouts import World, levels_at, observe
 from jaxrl_lab.types import LearnerState, Tree
 
@@ -36,6 +41,13 @@ def log_policy(
     return policy.unroll(params, obs, resets, policy.start(shape[:2])).dist.logp_all[:, 0, 0]
 
 
+def log_policies(
+    env: Environment, policy: Policy, world: World, *params: Tree
+) -> tuple[Float[Array, "B K"], ...]:
+    """:func:`log_policy` on the train prompts, of several parameter trees."""
+    return tuple(log_policy(env, policy, world, one) for one in params)
+
+
 def right_arms(env: Environment, world: World, split: str = "train") -> Bool[Array, "B K"]:
     """Which arms are right on every prompt of a split.
 
@@ -46,6 +58,23 @@ def right_arms(env: Environment, world: World, split: str = "train") -> Bool[Arr
     expect(one_step, "environment.id", type(env).__name__, "bandit/modes, which has exact answers")
     levels: Any = levels_at(env, world, jnp.asarray(env.level_ids(split), jnp.int32))
     return levels.mode >= 0
+
+
+def step_per_prompt(arm: Arm) -> float:
+    """Learning rate on the mean over prompts, as the step on one prompt's own mean objective."""
+    prompts = arm.recipe.prompts or len(arm.env.level_ids("train"))
+    return float(arm.recipe.optimizer[0].learning_rate) / prompts
+
+
+def is_plain_grpo(arm: Arm) -> bool:
+    """Group-normalized advantages, plain SGD on whole batches, a table: its update is exact."""
+    recipe, whole = arm.recipe, len(arm.env.level_ids("train"))
+    slots = tuple(type(m) for m in (*recipe.optimizer, *recipe.advantage))
+    if slots != (SGD, GroupNormalized) or not isinstance(arm.policy, Tabular):
+        return False
+    (sgd,) = recipe.optimizer
+    plain = sgd.momentum is None and not isinstance(sgd.learning_rate, Schedule)
+    return plain and recipe.minibatches == 1 and recipe.prompts in (0, whole)
 
 
 def standard(
@@ -80,7 +109,5 @@ def measure(
 ) -> dict[str, Any]:
     """:func:`standard` on the train prompts, as a measure of a population."""
     correct = right_arms(env, world)
-    start, old, new = (
-        log_policy(env, policy, world, params) for params in (first, before.params, after.params)
-    )
+    start, old, new = log_policies(env, policy, world, first, before.params, after.params)
     return standard(new, old, start, correct)

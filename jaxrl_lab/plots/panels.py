@@ -32,6 +32,9 @@ DASHES: tuple[Any, ...] = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
+EXACT: dict[str, Any] = {"color": "#7F7F7F", "linewidth": 5, "alpha": 0.45, "zorder": 0}
+"""An exact curve: wide and gray, so that sampled ones can be seen to lie on it."""
+
 STYLE: Any = {
     "figure.dpi": 110,
     "savefig.dpi": 160,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from figures import check_panels, render
 from jaxrl_envs import BadInput
 
 from jaxrl_lab.experiments.claims import claims_hash
@@ -27,7 +27,6 @@ from jaxrl_lab.phenomena.advantage_symmetry import (
     with_equal_steps,
 )
 from jaxrl_lab.phenomena.advantage_symmetry.analysis import by_difficulty, exact_by_difficulty
-from jaxrl_lab.plots import panels
 
 SEEDS = 3
 TINY = {
@@ -134,7 +133,7 @@ def test_a_frozen_arm_leaves_tables_and_a_figure(report: Report) -> None:
     outcome = {v.claim: v for v in broken.verdicts}["easy_to_hard_beats_static_focus"]
     assert (outcome.outcome, outcome.missing) == ("inconclusive", SEEDS)
     assert "never (0/3)" in str(broken)
-    _render(broken)
+    render(broken)
 
 
 # ------------------------------------------------------------------ who is pushed
@@ -268,22 +267,5 @@ def test_thirds_are_those_of_the_initial_policy(report: Report) -> None:
 # ------------------------------------------------------------------ figure
 
 
-def _render(report: Report) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure = report.figure()
-        with panels.styled():
-            figure.draw_without_rendering()
-
-
 def test_the_figure_can_be_read_on_its_own(report: Report) -> None:
-    figure = report.figure()
-    assert len(figure.axes) == 6
-    for ax in figure.axes:
-        assert ax.get_title(loc="left")
-        assert ax.get_xlabel()
-        assert ax.get_ylabel()
-    note = figure.get_supxlabel()
-    assert note.startswith("3 seeds")
-    assert "95 %" in note
-    _render(report)
+    check_panels(render(report), "3 seeds")

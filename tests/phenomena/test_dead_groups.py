@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from figures import check_panels, render
 from jaxrl_envs import BadInput
 
 from jaxrl_lab.experiments.claims import claims_hash
@@ -27,7 +27,6 @@ from jaxrl_lab.phenomena.dead_groups import (
 )
 from jaxrl_lab.phenomena.dead_groups.analysis import NEEDED, sampled_shares, tokens_to
 from jaxrl_lab.phenomena.dead_groups.measure import hardest_third, last_batch
-from jaxrl_lab.plots import panels
 
 SEEDS = 3
 
@@ -230,24 +229,8 @@ def test_hinted_policies_are_measured_without_their_hints(report: Report) -> Non
 # ------------------------------------------------------------------ figure
 
 
-def _render(report: Report) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure = report.figure()
-        with panels.styled():
-            figure.draw_without_rendering()
-
-
 def test_the_figure_can_be_read_on_its_own(report: Report) -> None:
-    figure = report.figure()
-    assert len(figure.axes) == 6
-    for ax in figure.axes:
-        assert ax.get_title(loc="left")
-        assert ax.get_ylabel()
-    note = figure.get_supxlabel()
-    assert note.startswith("3 seeds")
-    assert "95 %" in note
-    _render(report)
+    check_panels(render(report), "3 seeds", x_labels=False)
 
 
 def test_frozen_and_single_seeds_make_a_figure_too(report: Report) -> None:
@@ -258,6 +241,6 @@ def test_frozen_and_single_seeds_make_a_figure_too(report: Report) -> None:
             blank[name].loc[{"arm": "knapsack", "update": slice(2, None)}] = np.nan
     broken = core.conclude(PHENOMENON, report.study, {"budget": replace(run, dataset=blank)})
     assert np.isnan(broken.analysis.samples["knapsack_learns"]).all()
-    _render(broken)
+    render(broken)
     one = replace(run, dataset=run.dataset.isel(seed=[0]), seeds=run.seeds[:1])
-    _render(core.conclude(PHENOMENON, report.study, {"budget": one}))
+    render(core.conclude(PHENOMENON, report.study, {"budget": one}))

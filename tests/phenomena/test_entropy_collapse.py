@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from figures import check_panels, render
 from jaxrl_envs import BadInput
 
 import jaxrl_lab as lab
@@ -31,7 +31,6 @@ from jaxrl_lab.phenomena.entropy_collapse import (
     measure,
     prediction_error,
 )
-from jaxrl_lab.plots import panels
 
 SEEDS = 3
 
@@ -122,7 +121,7 @@ def test_frozen_members_are_missing_and_kill_nothing(report: Report) -> None:
     assert np.isnan(broken.analysis.samples["excess_collapse"]).all()
     outcome = {v.claim: v for v in broken.verdicts}["excess_collapse"]
     assert (outcome.outcome, outcome.missing) == ("inconclusive", SEEDS)
-    _render(broken)
+    render(broken)
     assert "never (0/3)" in str(broken)
 
 
@@ -279,43 +278,28 @@ def test_the_box_trains_what_no_claim_is_about_only_once() -> None:
 # ------------------------------------------------------------------ figure
 
 
-def _render(report: Report) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure = report.figure()
-        with panels.styled():
-            figure.draw_without_rendering()
-
-
 def test_the_figure_can_be_read_on_its_own(report: Report) -> None:
     figure = report.figure()
+    check_panels(figure, "3 seeds")
     axes = figure.axes
-    assert len(axes) == 6
-    for ax in axes:
-        assert ax.get_title(loc="left"), "a title"
-        assert ax.get_xlabel()
-        assert ax.get_ylabel()
     labels = " ".join(ax.get_ylabel() for ax in axes)
     assert "(nats)" in labels
     assert "effective solutions (of 2)" in labels
     assert "(batches)" in axes[0].get_xlabel()
-    note = figure.get_supxlabel()
-    assert note.startswith("3 seeds")
-    assert "95 %" in note
     (legend,) = [axes[0].get_legend()]
     shown = {text.get_text() for text in legend.get_texts()}
     assert shown == set(report.runs["interventions"].arms)
     curves = [line for line in axes[0].get_lines() if line.get_label() in shown]
     looks = {(line.get_color(), str(line.get_linestyle())) for line in curves}
     assert len(looks) == len(shown), "every arm has its own look"
-    _render(report)
+    render(report)
 
 
 def test_a_run_too_short_for_any_law_makes_a_figure_too(report: Report) -> None:
     main = report.runs["interventions"].dataset
     short = core.conclude(PHENOMENON, report.study, _with(report, main.isel(update=slice(0, 3))))
     assert np.isnan(short.analysis.samples["exponential_law_predicts"]).all()
-    _render(short)
+    render(short)
 
 
 def test_one_seed_makes_a_figure_too(report: Report) -> None:
@@ -325,5 +309,5 @@ def test_one_seed_makes_a_figure_too(report: Report) -> None:
     }
     single = core.conclude(PHENOMENON, report.study, runs)
     assert {v.outcome for v in single.verdicts} == {"inconclusive"}
-    _render(single)
+    render(single)
     assert single.figure().get_supxlabel().startswith("1 seed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any, cast
 
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from figures import check_panels, render
 from jaxrl_envs import BadInput
 
 from jaxrl_lab import exact, measures
@@ -27,7 +27,6 @@ from jaxrl_lab.phenomena.mode_collapse import (
 )
 from jaxrl_lab.phenomena.mode_collapse.analysis import EVEN, NEEDED, RATE, at_the_end, kept
 from jaxrl_lab.phenomena.mode_collapse.claims import CHOSEN, SHAPERS, WEAK
-from jaxrl_lab.plots import panels
 from jaxrl_lab.recipes import recipe
 
 SEEDS = 3
@@ -246,25 +245,8 @@ def test_there_is_no_path_where_it_would_not_be_the_expected_update(
 # ------------------------------------------------------------------ figure
 
 
-def _render(report: Report) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure = report.figure()
-        with panels.styled():
-            figure.draw_without_rendering()
-
-
 def test_the_figure_can_be_read_on_its_own(report: Report) -> None:
-    figure = report.figure()
-    assert len(figure.axes) == 6
-    for ax in figure.axes:
-        assert ax.get_title(loc="left")
-        assert ax.get_xlabel()
-        assert ax.get_ylabel()
-    note = figure.get_supxlabel()
-    assert note.startswith("3 seeds")
-    assert "95 %" in note
-    _render(report)
+    check_panels(render(report), "3 seeds")
 
 
 def test_frozen_members_are_missing_and_kill_nothing(report: Report) -> None:
@@ -279,7 +261,7 @@ def test_frozen_members_are_missing_and_kill_nothing(report: Report) -> None:
     broken = core.conclude(PHENOMENON, report.study, runs)
     for name in ("noise_alone_collapses", *(f"{m}_keeps_modes" for m in SHAPERS)):
         assert np.isnan(broken.analysis.samples[name]).all(), name
-    _render(broken)
+    render(broken)
     assert "never (0/3)" in str(broken)
 
 
@@ -290,4 +272,4 @@ def test_one_seed_makes_a_figure_too(report: Report) -> None:
     }
     single = core.conclude(PHENOMENON, report.study, runs)
     assert {v.outcome for v in single.verdicts} == {"inconclusive"}
-    _render(single)
+    render(single)

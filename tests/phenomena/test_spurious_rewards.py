@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from figures import check_panels, render
 from jaxrl_envs import BadInput
 
 from jaxrl_lab.exact import noise_factor, noisy_clipped_change
@@ -17,10 +17,10 @@ from jaxrl_lab.experiments.claims import claims_hash
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.mechanisms.surrogate import Clip, ImportanceWeighted
 from jaxrl_lab.phenomena import Report, core
+from jaxrl_lab.phenomena.one_step import step_per_prompt
 from jaxrl_lab.phenomena.spurious_rewards import CLAIMS, PHENOMENON, analyze
-from jaxrl_lab.phenomena.spurious_rewards.analysis import NEEDED, against_none, step_of
+from jaxrl_lab.phenomena.spurious_rewards.analysis import NEEDED, against_none
 from jaxrl_lab.phenomena.spurious_rewards.measure import pull
-from jaxrl_lab.plots import panels
 
 SEEDS = 3
 KEPT = {
@@ -110,7 +110,7 @@ def test_frozen_members_are_missing_and_kill_nothing(report: Report) -> None:
             blank[name].loc[{"arm": "random none correct", "update": slice(4, None)}] = np.nan
     broken = core.conclude(PHENOMENON, report.study, _with(report, blank))
     assert np.isnan(broken.analysis.samples["no_gain_without_clipping"]).all()
-    _render(broken)
+    render(broken)
 
 
 # ------------------------------------------------------------------ oracles
@@ -124,7 +124,7 @@ def test_sampled_updates_average_to_the_enumerated_one(report: Report) -> None:
         assert arm.base is not None
         logits, surrogate = arm.base["logits"][0], arm.recipe.surrogate[0]
         change = noisy_clipped_change(
-            logits, jnp.full(6, 0.5), 4, 4, step_of(arm), surrogate.low, surrogate.high
+            logits, jnp.full(6, 0.5), 4, 4, step_per_prompt(arm), surrogate.low, surrogate.high
         )
         exact[name] = (float(change.policy[jnp.argmax(logits)]), float(change.entropy))
         for variable, expected in zip(("prior", "entropy"), exact[name], strict=True):
@@ -207,23 +207,9 @@ def test_steps_are_compared_with_the_same_step_without_a_clip(report: Report) ->
 # ------------------------------------------------------------------ figure
 
 
-def _render(report: Report) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure = report.figure()
-        with panels.styled():
-            figure.draw_without_rendering()
-    return figure
-
-
 def test_the_figure_can_be_read_on_its_own(report: Report) -> None:
-    figure = _render(report)
-    assert len(figure.axes) == 6
-    for ax in figure.axes:
-        assert ax.get_title(loc="left"), "a title"
-        assert ax.get_xlabel()
-        assert ax.get_ylabel()
-    assert figure.get_supxlabel().startswith(f"{SEEDS} seeds (96 in the first panel")
+    figure = render(report)
+    check_panels(figure, f"{SEEDS} seeds (96 in the first panel")
     first, second = figure.axes[:2]
     exact = [line for ax in (first, second) for line in ax.get_lines() if line.get_linewidth() == 4]
     assert len(exact) == 2 + 4, "an exact curve under every sampled one"
@@ -237,4 +223,4 @@ def test_one_seed_makes_a_figure_and_tables_too(report: Report) -> None:
     single = core.conclude(PHENOMENON, report.study, runs)
     assert {v.outcome for v in single.verdicts} == {"inconclusive"}
     assert "Clip minus no clip" in str(single)
-    _render(single)
+    render(single)

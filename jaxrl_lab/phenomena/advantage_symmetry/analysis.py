@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxrl_envs import BadInput
 from jaxtyping import Array
 
 from jaxrl_lab import exact, measures
@@ -17,7 +16,7 @@ from jaxrl_lab.phenomena import one_step
 from jaxrl_lab.phenomena.advantage_symmetry import tables
 from jaxrl_lab.phenomena.advantage_symmetry.claims import ACCURACY, KL
 from jaxrl_lab.phenomena.advantage_symmetry.measure import BINS
-from jaxrl_lab.phenomena.core import Analysis, Runs
+from jaxrl_lab.phenomena.core import Analysis, Runs, require_arms
 from jaxrl_lab.rollouts import make_world
 
 Samples = dict[str, np.ndarray]
@@ -38,11 +37,7 @@ NEEDED = {
 
 def analyze(runs: Runs) -> Analysis:
     """Metrics of the claims per seed, and the tables."""
-    for name, needed in NEEDED.items():
-        for arm in needed:
-            if arm not in runs[name].arms:
-                key = f"experiments.{name}.arms.{arm}"
-                raise BadInput(key, None, "an arm: a claim is about it")
+    require_arms(runs, NEEDED)
     flat, preference, focus = runs["flat"], runs["preference"], runs["focus"]
     pushed = {arm: push_ratio(runs["push"], arm) for arm in runs["push"].arms}
     reached = {arm: reach(flat, arm) for arm in flat.arms}
@@ -129,7 +124,7 @@ def by_difficulty(run: Result, arm: str) -> Samples:
 
     v/w² is the variance between equals at the step that makes all arms equally fast.
     """
-    step, group = step_per_prompt(run.arms[arm]), run.arms[arm].recipe.group
+    step, group = one_step.step_per_prompt(run.arms[arm]), run.arms[arm].recipe.group
 
     def mean(name: str) -> np.ndarray:
         curves = [run.curve(f"{name}_{i}", arm)[:, 1:].mean(1) for i in range(BINS)]
@@ -148,11 +143,6 @@ def exact_by_difficulty(arm: Arm) -> Samples:
     return {"rate": np.asarray(p), "weight": np.asarray(weight), "luck": np.asarray(luck)}
 
 
-def step_per_prompt(arm: Arm) -> float:
-    """The learning rate on the token mean, as a step on each prompt of a whole batch."""
-    return float(arm.recipe.optimizer[0].learning_rate) / len(arm.env.level_ids("train"))
-
-
 def expected_path(run: Result, arm: str = "grpo") -> Samples:
     """Accuracy and solutions along the expected update of GRPO, one point per update.
 
@@ -164,7 +154,7 @@ def expected_path(run: Result, arm: str = "grpo") -> Samples:
     correct = one_step.right_arms(chosen.env, world)
     key = named(jax.random.key(run.seeds[0]), "init")
     start = (chosen.policy.init(key) if chosen.base is None else chosen.base)["logits"]
-    step, group = step_per_prompt(chosen), chosen.recipe.group
+    step, group = one_step.step_per_prompt(chosen), chosen.recipe.group
 
     def path(z: Array, right: Array) -> Array:
         return exact.expected_path(z, right, group, step, run.updates)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxrl_lab import plots
-from jaxrl_lab.experiments.claims import Verdict
+from jaxrl_lab.experiments.claims import Verdict, tally
 from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.statistics import curve_band
@@ -38,17 +38,11 @@ LABELS = {
     "adam": "Adam",
     "shared_parameters": "shared\nMLP",
 }
-GREY: dict[str, Any] = {"color": "#7F7F7F", "linewidth": 5, "alpha": 0.45, "zorder": 0}
 
 
 def figure(runs: Runs, analysis: Analysis, verdicts: Sequence[Verdict]) -> Figure:
     """Push, weight by difficulty, noise between equals, frontier, two starts, focus."""
-    counted = {v.outcome for v in verdicts}
-    outcomes = ", ".join(
-        f"{sum(v.outcome == o for v in verdicts)} {o}"
-        for o in ("reproduced", "refuted", "inconclusive")
-        if o in counted
-    )
+    outcomes = tally([v.outcome for v in verdicts])
     seeds = len(runs["flat"].seeds)
     note = (
         f"{seeds} seed{'s' * (seeds > 1)}; shades and bars are 95 % t intervals over seeds; exact: "
@@ -138,14 +132,14 @@ def _draw_frontier(ax: Axes, analysis: Analysis) -> None:
 def _draw_starts(ax: Axes, runs: Runs) -> None:
     for start in ("flat", "preference"):
         path = expected_path(runs[start])
-        ax.plot(path["accuracy"], path["solutions"], **GREY)
+        ax.plot(path["accuracy"], path["solutions"], **plots.panels.EXACT)
         for i, arm in enumerate(FAMILIES):
             if arm in runs[start].arms:
                 mean = {n: curve_band(runs[start].curve(n, arm)) for n in ("accuracy", "solutions")}
                 label = _name(arm) if start == "flat" else None
                 x, y = mean["accuracy"].mean, mean["solutions"].mean
                 ax.plot(x, y, label=label, **plots.panels.look(i))
-    ax.plot([], [], label="exact expected update", **GREY)
+    ax.plot([], [], label="exact expected update", **plots.panels.EXACT)
     ax.annotate("uniform start", (0.5, 4.08), fontsize=7.5)
     ax.annotate("one answer ahead", (0.17, 2.75), fontsize=7.5)
     ax.set_ylim(0.0, 4.4)

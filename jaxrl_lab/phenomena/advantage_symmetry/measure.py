@@ -51,7 +51,7 @@ def push(
     move of its unsampled arms: logits that are left alone move by c in log π, all alike.
     """
     correct = one_step.right_arms(env, world)
-    old, new = (one_step.log_policy(env, policy, world, s.params) for s in (before, after))
+    old, new = one_step.log_policies(env, policy, world, before.params, after.params)
     sampled = after.memory["update.0"] > 0
     change = new - old
     apart = jnp.abs(change - _mean(change, ~sampled)[:, None])
@@ -75,8 +75,7 @@ def by_difficulty(
     Log-probabilities stand for logits: they differ by a constant, which neither number sees.
     """
     correct = one_step.right_arms(env, world)
-    start = one_step.log_policy(env, policy, world, first)
-    old, new = (one_step.log_policy(env, policy, world, s.params) for s in (before, after))
+    start, old, new = one_step.log_policies(env, policy, world, first, before.params, after.params)
     change, p = new - old, measures.accuracy(old, correct)
     gradient = jnp.exp(old) * (correct.astype(jnp.float32) - p[:, None])
     weight = jnp.sum(change * gradient, -1) / jnp.sum(gradient**2, -1)
@@ -99,10 +98,7 @@ def thirds(
 ) -> dict[str, Any]:
     """The standard measures, and accuracy by difficulty under the initial policy."""
     correct = one_step.right_arms(env, world)
-    start, old, new = (
-        one_step.log_policy(env, policy, world, params)
-        for params in (first, before.params, after.params)
-    )
+    start, old, new = one_step.log_policies(env, policy, world, first, before.params, after.params)
     order = jnp.argsort(measures.accuracy(start, correct))
     p, size = measures.accuracy(new, correct)[order], len(order) // 3
     return one_step.standard(new, old, start, correct) | {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxrl_envs import BadInput
 
 from jaxrl_lab.exact import informative_chance
 from jaxrl_lab.experiments.pass_rate import pass_rates
@@ -13,7 +12,7 @@ from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.statistics import at_matched
 from jaxrl_lab.phenomena import tables as shared
-from jaxrl_lab.phenomena.core import Analysis, Runs
+from jaxrl_lab.phenomena.core import Analysis, Runs, require_arms
 from jaxrl_lab.phenomena.dead_groups import tables
 
 Samples = dict[str, np.ndarray]
@@ -38,11 +37,8 @@ NEEDED = tuple(m for m in METHODS if m != "knapsack_equal")
 
 def analyze(runs: Runs) -> Analysis:
     """Metrics of the claims per seed, the tables, and the exact references."""
+    require_arms(runs, {"budget": NEEDED})
     run = runs["budget"]
-    for arm in NEEDED:
-        if arm not in run.arms:
-            key = f"experiments.budget.arms.{arm}"
-            raise BadInput(key, None, "an arm: a claim is about it")
     total = run.curve("tokens", "grpo")[:, -1]
     budget = float(np.max(total, initial=0.0, where=np.isfinite(total)))
     reached = {arm: at_tokens(run, arm, budget) for arm in run.arms}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_lab import plots
 from jaxrl_lab.exact import informative_chance
-from jaxrl_lab.experiments.claims import Verdict
+from jaxrl_lab.experiments.claims import Verdict, tally
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.statistics import curve_band
 from jaxrl_lab.phenomena.core import Analysis, Runs
@@ -36,18 +36,12 @@ LABELS = {
     "replay": "replay of opposites",
     "hints": "hints, evaluated without",
 }
-EXACT: dict[str, Any] = {"color": "#7F7F7F", "linewidth": 5, "alpha": 0.45, "zorder": 0}
 
 
 def figure(runs: Runs, analysis: Analysis, verdicts: Sequence[Verdict]) -> Figure:
     """Shares, accuracy over tokens, and what is left when every method has its best rate."""
     run = runs["budget"]
-    counted = {v.outcome for v in verdicts}
-    outcomes = ", ".join(
-        f"{sum(v.outcome == o for v in verdicts)} {o}"
-        for o in ("reproduced", "refuted", "inconclusive")
-        if o in counted
-    )
+    outcomes = tally([v.outcome for v in verdicts])
     note = (
         f"{len(run.seeds)} seeds; shades and bars are 95 % t intervals over seeds; gray: exact. "
         f"Tokens include thrown-away ones. Claims: {outcomes}."
@@ -78,7 +72,12 @@ def _draw_share(ax: Axes, run: Result) -> None:
     )
     for i, (arm, name, label) in enumerate(shown):
         exact = curve_band(run.curve(f"expected_{name}", arm)[:, 1:]).mean
-        ax.plot(x, exact, label="1 − p^n − (1−p)^n, mean over prompts" if i == 0 else None, **EXACT)
+        ax.plot(
+            x,
+            exact,
+            label="1 − p^n − (1−p)^n, mean over prompts" if i == 0 else None,
+            **plots.panels.EXACT,
+        )
         plots.panels.band(ax, x, run.curve(name, arm)[:, 1:], label, (0, 3, 2)[i])
     mean = np.nanmean(run.curve("accuracy", "grpo")[:, 1:], axis=0)
     naive = np.asarray(informative_chance(jnp.asarray(mean, jnp.float32), jnp.float32(size)))
@@ -120,7 +119,7 @@ def _draw_rates(ax: Axes, run: Result, analysis: Analysis) -> None:
         plots.panels.dots(ax, list(arms), samples, LABELS[method], i)
     updates = np.interp(half, np.nanmean(run.curve("tokens", "grpo"), axis=0), run.update)
     limit = float(np.interp(updates, run.update, analysis.series["limit"]))
-    ax.axhline(limit, **EXACT)
+    ax.axhline(limit, **plots.panels.EXACT)
     ax.text(0.02, limit, "equal groups, if one\ninformative group were enough", va="bottom",
             fontsize=7.5, transform=ax.get_yaxis_transform())  # fmt: skip
     ax.set_xscale("log")

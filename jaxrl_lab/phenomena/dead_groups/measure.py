@@ -49,11 +49,9 @@ def measure(
     rollout is verified, pass@1 where the verifier makes no errors; hints are in it.
     """
     correct = one_step.right_arms(env, world)
-    start, old, new = (
-        one_step.log_policy(env, policy, world, params)
-        for params in (first, _bare(before), _bare(after))
+    start, old, new, sampled = one_step.log_policies(
+        env, policy, world, first, _bare(before), _bare(after), before.params
     )
-    sampled = one_step.log_policy(env, policy, world, before.params)
     q = jnp.sum(jnp.exp(sampled) * verified_rates(env, world), axis=-1)
     hard = hardest_third(measures.accuracy(start, correct)).astype(jnp.float32)
     seen = one_step.standard(new, old, start, correct)

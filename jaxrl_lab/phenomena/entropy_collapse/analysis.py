@@ -16,14 +16,11 @@ from jaxrl_lab.experiments.population import Arm, seed_keys
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.statistics import at_matched
 from jaxrl_lab.keys import named
-from jaxrl_lab.mechanisms.advantage import GroupNormalized
-from jaxrl_lab.mechanisms.optimizer import SGD
-from jaxrl_lab.mechanisms.schedules import Schedule
+from jaxrl_lab.phenomena import one_step
 from jaxrl_lab.phenomena import tables as shared
-from jaxrl_lab.phenomena.core import Analysis, Runs
+from jaxrl_lab.phenomena.core import Analysis, Runs, require_arms
 from jaxrl_lab.phenomena.entropy_collapse import tables
 from jaxrl_lab.phenomena.entropy_collapse.claims import INTERVENTIONS
-from jaxrl_lab.policies.tabular import Tabular
 from jaxrl_lab.types import Tree
 
 Samples = dict[str, np.ndarray]
@@ -42,12 +39,7 @@ NEEDED = {
 
 def analyze(runs: Runs) -> Analysis:
     """Metrics of the claims per seed, the tables, and the exact references."""
-    for name, needed in NEEDED.items():
-        for arm in needed:
-            if arm not in runs[name].arms:
-                raise BadInput(
-                    f"experiments.{name}.arms.{arm}", None, "an arm: a claim is about it"
-                )
+    require_arms(runs, NEEDED)
     main, breakdown = runs["interventions"], runs["breakdown"]
     error = {arm: prediction_error(breakdown, arm) for arm in breakdown.arms}
     laws = fit_laws(main.curve("entropy", "grpo"), main.curve("accuracy", "grpo"), main.update)
@@ -145,27 +137,16 @@ def _fits(law: Callable[..., measures.Fit], x: np.ndarray, reward: np.ndarray) -
     return dict(zip(names, (np.stack(x) for x in zip(*rows, strict=True)), strict=True))
 
 
-def has_exact_flow(arm: Arm) -> bool:
-    """Whether the arm is what :func:`exact_flow` describes: whole batches, plain SGD, a table."""
-    recipe, whole = arm.recipe, len(arm.env.level_ids("train"))
-    slots = tuple(type(m) for m in (*recipe.optimizer, *recipe.advantage))
-    if slots != (SGD, GroupNormalized) or not isinstance(arm.policy, Tabular):
-        return False
-    (sgd,) = recipe.optimizer
-    plain = sgd.momentum is None and not isinstance(sgd.learning_rate, Schedule)
-    return plain and recipe.minibatches == 1 and recipe.prompts in (0, whole)
-
-
 def exact_flow(run: Result, arm: str) -> dict[str, np.ndarray]:
     """Accuracy and solutions along the expected GRPO update without sampling noise.
 
-    Empty for an arm that :func:`has_exact_flow` turns down.
+    Empty for an arm that is not :func:`~.one_step.is_plain_grpo`.
 
     Δz_a = (learning rate · inner steps / B) · w_G(p) · π_a (r_a − p) per update, taken in as many
     substeps as there are inner steps, from the initial policy of every seed.
     """
     chosen: Arm = run.arms[arm]
-    if not has_exact_flow(chosen):
+    if not one_step.is_plain_grpo(chosen):
         return {}
     recipe, env, policy = chosen.recipe, chosen.env, chosen.policy
     rate = recipe.optimizer[0].learning_rate

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxrl_lab import plots
-from jaxrl_lab.experiments.claims import Verdict
+from jaxrl_lab.experiments.claims import Verdict, tally
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.statistics import curve_band
 from jaxrl_lab.phenomena.core import Analysis, Runs
@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 def figure(runs: Runs, analysis: Analysis, verdicts: Sequence[Verdict]) -> Figure:
     """Remedies, a row more of them where they ran; then KL, first order, the law."""
     main, further = runs["interventions"], runs.get("further")
-    counted = {v.outcome for v in verdicts}
-    outcomes = ", ".join(
-        f"{sum(v.outcome == o for v in verdicts)} {o}"
-        for o in ("reproduced", "refuted", "inconclusive")
-        if o in counted
-    )
+    outcomes = tally([v.outcome for v in verdicts])
     others = f"{len(further.seeds)} in the second row, " if further else ""
     about = "Claims (none about the second row)" if further else "Claims"
     note = (
@@ -64,10 +59,9 @@ def _draw_phase(ax: Axes, run: Result, flow: Mapping[str, np.ndarray], title: st
         name = None if flow else arm
         ax.plot(accuracy.mean, solutions.mean, label=name, **plots.panels.look(i))
     mean = {name: x.mean(0) for name, x in flow.items()}
-    wide: dict[str, Any] = {"color": "#7F7F7F", "linewidth": 5, "alpha": 0.45, "zorder": 0}
     if mean:
         label = "exact GRPO flow, no sampling noise"
-        ax.plot(mean["accuracy"], mean["solutions"], label=label, **wide)
+        ax.plot(mean["accuracy"], mean["solutions"], label=label, **plots.panels.EXACT)
     start = float(np.mean(run.curve("solutions", "grpo")[:, 0]))
     best = float(_modes(run))
     plots.panels.reference(ax, start, "exact natural gradient")

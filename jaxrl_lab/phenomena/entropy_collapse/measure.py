@@ -32,10 +32,7 @@ def measure(
 ) -> dict[str, Any]:
     """Everything exact that a one-step world allows, means over the train prompts."""
     correct = one_step.right_arms(env, world)
-    start, old, new = (
-        one_step.log_policy(env, policy, world, params)
-        for params in (first, before.params, after.params)
-    )
+    start, old, new = one_step.log_policies(env, policy, world, first, before.params, after.params)
     mean = measures.prompt_mean
     change = measured_entropy_change(old, new - old)
     # Logits are known up to a constant per prompt, which the covariance does not see.

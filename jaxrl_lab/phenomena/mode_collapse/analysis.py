@@ -8,21 +8,17 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxrl_envs import BadInput
 from jaxtyping import Array, Bool, Float
 
 from jaxrl_lab import exact, measures
 from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.statistics import at_matched
-from jaxrl_lab.mechanisms.advantage import GroupNormalized
-from jaxrl_lab.mechanisms.optimizer import SGD
-from jaxrl_lab.mechanisms.schedules import Schedule
+from jaxrl_lab.phenomena import one_step
 from jaxrl_lab.phenomena import tables as shared
-from jaxrl_lab.phenomena.core import Analysis, Runs
+from jaxrl_lab.phenomena.core import Analysis, Runs, require_arms
 from jaxrl_lab.phenomena.mode_collapse import tables
 from jaxrl_lab.phenomena.mode_collapse.claims import ACCURACY, CHOSEN, SHAPERS, WEAK
-from jaxrl_lab.policies.tabular import Tabular
 
 Samples = dict[str, np.ndarray]
 
@@ -45,12 +41,7 @@ NEEDED = {
 
 def analyze(runs: Runs) -> Analysis:
     """Metrics of the claims per seed, the tables, and the paths without noise."""
-    for name, needed in NEEDED.items():
-        for arm in needed:
-            if arm not in runs[name].arms:
-                raise BadInput(
-                    f"experiments.{name}.arms.{arm}", None, "an arm: a claim is about it"
-                )
+    require_arms(runs, NEEDED)
     noise, main = runs["noise"], runs["methods"]
     reached = {arm: at_accuracy(main, arm, ACCURACIES) for arm in main.arms}
     at = ACCURACIES.index(ACCURACY)
@@ -136,14 +127,8 @@ def kept(modes: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 def has_exact_path(arm: Arm) -> bool:
     """Whether one update is one inner step of plain SGD on a whole batch, from a given start."""
-    recipe, whole = arm.recipe, len(arm.env.level_ids("train"))
-    slots = tuple(type(m) for m in (*recipe.optimizer, *recipe.advantage))
-    if slots != (SGD, GroupNormalized) or not isinstance(arm.policy, Tabular) or not arm.base:
-        return False
-    (sgd,) = recipe.optimizer
-    plain = sgd.momentum is None and not isinstance(sgd.learning_rate, Schedule)
-    once = recipe.epochs == recipe.minibatches == 1 and not recipe.regularizer
-    return plain and once and recipe.prompts in (0, whole)
+    once = arm.recipe.epochs == 1 and not arm.recipe.regularizer
+    return one_step.is_plain_grpo(arm) and bool(arm.base) and once
 
 
 def path_without_noise(run: Result, arm: str) -> Samples:
@@ -156,9 +141,10 @@ def path_without_noise(run: Result, arm: str) -> Samples:
         return {}
     logits, correct = _start(chosen)
     group, ddof = chosen.recipe.group, chosen.recipe.advantage[0].ddof
+    step = one_step.step_per_prompt(chosen)
 
     def one(z: Array, right: Array) -> tuple[Array, Array]:
-        path = exact.expected_path(z, right, group, _step(chosen), run.updates, ddof)
+        path = exact.expected_path(z, right, group, step, run.updates, ddof)
         return _seen(path, right)
 
     accuracy, modes = jax.vmap(one)(logits, correct)
@@ -185,7 +171,7 @@ def noise_law(run: Result, arm: str) -> Samples:
         return {}
     recipe = chosen.recipe
     sizes = (recipe.group, run.updates, int(run.update[1]), recipe.advantage[0].ddof)
-    accuracy, deficit = _noise_law(*_start(chosen), _step(chosen), *sizes)
+    accuracy, deficit = _noise_law(*_start(chosen), one_step.step_per_prompt(chosen), *sizes)
     return {"accuracy": np.asarray(accuracy.mean(0)), "deficit": np.asarray(deficit.mean(0))}
 
 
@@ -220,12 +206,6 @@ def _start(arm: Arm) -> tuple[Float[Array, "B K"], Bool[Array, "B K"]]:
     assert arm.base is not None
     logits: Array = arm.base["logits"]
     return logits[: len(ids)], levels.mode >= 0
-
-
-def _step(arm: Arm) -> Float[Array, ""]:
-    """Step on one prompt: the objective is a mean over prompts."""
-    rate: Array = arm.recipe.optimizer[0].learning_rate
-    return rate / len(arm.env.level_ids("train"))
 
 
 def _seen(

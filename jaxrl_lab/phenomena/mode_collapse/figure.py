@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxrl_lab import plots
-from jaxrl_lab.experiments.claims import Verdict
+from jaxrl_lab.experiments.claims import Verdict, tally
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.statistics import at_matched, curve_band
 from jaxrl_lab.phenomena.core import Analysis, Runs
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDE: dict[str, Any] = {"color": "#7F7F7F", "linewidth": 5, "alpha": 0.45, "zorder": 0}
 LAW_AT = 0.8
 """Pass@1 at which the law of the noise is drawn: also the smallest step gets there."""
 
@@ -39,12 +38,7 @@ NAMES = {
 def figure(runs: Runs, analysis: Analysis, verdicts: Sequence[Verdict]) -> Figure:
     """Geometry and luck, what luck costs, which reference keeps modes, fronts, matched pass@1."""
     noise, main = runs["noise"], runs["methods"]
-    counted = {v.outcome for v in verdicts}
-    outcomes = ", ".join(
-        f"{sum(v.outcome == o for v in verdicts)} {o}"
-        for o in ("reproduced", "refuted", "inconclusive")
-        if o in counted
-    )
+    outcomes = tally([v.outcome for v in verdicts])
     note = (
         f"{len(main.seeds)} seeds, {len(noise.seeds)} in the first two panels; shades and bars are "
         f"95 % t intervals over seeds. Claims: {outcomes}."
@@ -71,7 +65,7 @@ def _draw_causes(ax: Axes, run: Result, analysis: Analysis) -> None:
         if path:
             modes = path["modes"][1:]
             label = "expected update, no noise" if i == 0 else "_"
-            ax.plot(np.arange(1, len(modes) + 1), modes, label=label, **WIDE)
+            ax.plot(np.arange(1, len(modes) + 1), modes, label=label, **plots.panels.EXACT)
     ax.set_xscale("log")
     start = float(np.mean(run.curve("solutions", RATE)[:, 0]))
     plots.panels.reference(ax, start, "natural gradient, skewed start")
@@ -90,7 +84,7 @@ def _draw_law(ax: Axes, run: Result) -> None:
         if all(laws):
             law = [at_matched(x["accuracy"][None], x["deficit"][None], [LAW_AT])[0] for x in laws]
             label = "linear noise on the exact path" if i == 0 else "_"
-            ax.plot(rates, np.concatenate(law), label=label, **WIDE)
+            ax.plot(rates, np.concatenate(law), label=label, **plots.panels.EXACT)
     ax.set_xscale("log")
     ax.set_yscale("log")
     title = f"The law of luck, at pass@1 {LAW_AT:g}"
@@ -126,7 +120,7 @@ def _draw_references(ax: Axes, run: Result) -> None:
 def _draw_front(ax: Axes, run: Result, title: str, methods: Sequence[str]) -> None:
     """Where every value of a method's number ends, beside the path of GRPO."""
     accuracy, modes = (curve_band(run.curve(n, "grpo")).mean for n in ("accuracy", "solutions"))
-    ax.plot(_error(accuracy), modes, label="path of GRPO", **WIDE)
+    ax.plot(_error(accuracy), modes, label="path of GRPO", **plots.panels.EXACT)
     for i, name in enumerate(methods):
         arms = [a for a in run.arms if a.split()[0] == name and not a.endswith(EVEN)]
         ends = [_ends(run, a) for a in arms]

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
-from jaxrl_envs import BadInput
 
 from jaxrl_lab.exact import difficulty_weight
 from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.statistics import at_matched
 from jaxrl_lab.mechanisms.advantage import GroupNormalized
-from jaxrl_lab.phenomena.core import Analysis, Runs
+from jaxrl_lab.phenomena.core import Analysis, Runs, require_arms
+from jaxrl_lab.phenomena.one_step import step_per_prompt
 from jaxrl_lab.phenomena.spurious_rewards import tables
 
 Samples = Mapping[str, np.ndarray]
@@ -35,11 +35,8 @@ NEEDED = (
 
 def analyze(runs: Runs) -> Analysis:
     """Metrics of the claims per seed, the tables, and the series of the figure."""
+    require_arms(runs, {"clipping": NEEDED})
     main, steps = runs["clipping"], runs["steps"]
-    for arm in NEEDED:
-        if arm not in main.arms:
-            expected = "an arm: a claim is about it"
-            raise BadInput(f"experiments.clipping.arms.{arm}", None, expected)
     prior = {arm: at_kl(main, arm) for arm in main.arms}
     gain = {arm: rise(main, arm, "accuracy") for arm in main.arms}
     entropy = {arm: main.curve("entropy", arm)[:, -1] for arm in main.arms}
@@ -102,12 +99,6 @@ def against_none(run: Result, name: str) -> dict[str, np.ndarray]:
     return found
 
 
-def step_of(arm: Arm) -> float:
-    """The step of one inner ascent on one prompt's own mean objective."""
-    prompts = arm.recipe.prompts or len(arm.env.level_ids("train"))
-    return float(arm.recipe.optimizer[0].learning_rate) / prompts
-
-
 def noise_factors(run: Result, arm: str) -> np.ndarray:
     """Expected gradient over that of a perfect verifier, estimated per seed.
 
@@ -119,5 +110,5 @@ def noise_factors(run: Result, arm: str) -> np.ndarray:
     if isinstance(chosen.recipe.advantage[0], GroupNormalized):
         p = jnp.float32(run.curve("accuracy", arm)[0, 0])
         weight = float(difficulty_weight(p, chosen.recipe.group, ddof=1))
-    taken = run.updates * chosen.recipe.epochs * step_of(chosen)
+    taken = run.updates * chosen.recipe.epochs * step_per_prompt(chosen)
     return np.asarray(run.curve("pull", arm)[:, -1] / (taken * weight))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,12 @@ from jaxrl_lab.exact import (
     noisy_clipped_change,
     random_reward_change,
 )
-from jaxrl_lab.experiments.claims import Verdict
+from jaxrl_lab.experiments.claims import Verdict, tally
 from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.phenomena.core import Analysis, Runs
-from jaxrl_lab.phenomena.spurious_rewards.analysis import CLIPS, KLS, PRIORS, step_of
+from jaxrl_lab.phenomena.one_step import step_per_prompt
+from jaxrl_lab.phenomena.spurious_rewards.analysis import CLIPS, KLS, PRIORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,19 +34,14 @@ LABELS = {
     "lower": "lower bound only",
     "on_policy": "on policy, one step",
 }
-EXACT: dict[str, Any] = {"color": "#7F7F7F", "linewidth": 4, "alpha": 0.45, "zorder": 0}
+EXACT = plots.panels.EXACT | {"linewidth": 4}
 STEPS = np.geomspace(0.1, 3.2, 13).astype(np.float32)
 
 
 def figure(runs: Runs, analysis: Analysis, verdicts: Sequence[Verdict]) -> Figure:
     """Six panels; exact curves are drawn through sampled points wherever there are some."""
     main = runs["clipping"]
-    counted = {v.outcome for v in verdicts}
-    outcomes = ", ".join(
-        f"{sum(v.outcome == o for v in verdicts)} {o}"
-        for o in ("reproduced", "refuted", "inconclusive")
-        if o in counted
-    )
+    outcomes = tally([v.outcome for v in verdicts])
     count = {name: len(run.seeds) for name, run in runs.items()}
     note = (
         f"{count['clipping']} seeds ({count['verifier']} in the first panel, "
@@ -104,7 +100,7 @@ def _draw_one_update(ax: Axes, run: Result, analysis: Analysis) -> None:
         ]
         scaled_exact = np.array([c.policy[liked] for c in exact]) / STEPS**2
         ax.plot(STEPS, scaled_exact, **EXACT, label=None if i else "exact expectation")
-        at = [step_of(run.arms[arm]) for arm in of]
+        at = [step_per_prompt(run.arms[arm]) for arm in of]
         scaled = [x / s**2 for x, s in zip(of.values(), at, strict=True)]
         plots.panels.dots(ax, at, scaled, LABELS[clip], i, join=False)
     variance = advantage_variance(jnp.float32(0.5), group)

@@ -30,10 +30,7 @@ def measure(
 ) -> dict[str, Any]:
     """Everything exact that a one-step world allows, means over the train prompts."""
     correct = one_step.right_arms(env, world)
-    start, old, new = (
-        one_step.log_policy(env, policy, world, params)
-        for params in (first, before.params, after.params)
-    )
+    start, old, new = one_step.log_policies(env, policy, world, first, before.params, after.params)
     liked = jnp.argmax(start, axis=-1)[:, None]
     prior = jnp.exp(jnp.take_along_axis(new, liked, axis=-1))[:, 0]
     return one_step.standard(new, old, start, correct) | {
