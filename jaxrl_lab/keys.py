@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import zlib
 
-import jax
+from jaxrl_envs import threefry
 from jaxtyping import Array
 
 
 def named(key: Array, name: str) -> Array:
     """The sub-key of ``key`` for a named purpose; the same name gives the same key."""
-    return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
+    return threefry.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)

@@ -39,6 +39,20 @@ def split(key: Array, count: int) -> Array:
     return jax.random.wrap_key_data(data, impl="threefry2x32") if typed else data
 
 
+def fold_in(key: Array, data: Array | int) -> Array:
+    """``jax.random.fold_in(key, data)``: the key of a number."""
+    if not _is_default(key):
+        return jax.random.fold_in(key, data)
+    child = _child(jax.random.key_data(key), jnp.uint32(data))
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return jax.random.wrap_key_data(child, impl="threefry2x32") if typed else child
+
+
+@partial(jax.jit, inline=True)
+def _child(key: UInt32[Array, "2"], data: UInt32[Array, ""]) -> UInt32[Array, "2"]:
+    return jnp.stack(hash_words(key[0], key[1], jnp.zeros_like(data), data))
+
+
 @partial(jax.jit, static_argnums=1, inline=True)
 def _children(key: UInt32[Array, "2"], count: int) -> UInt32[Array, "count 2"]:
     position = jax.lax.iota(jnp.uint32, count)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxrl_envs import Environment, TabularMDP, require
+from jaxrl_envs import Environment, TabularMDP, require, threefry
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrl_lab.exact import solutions
@@ -143,7 +143,7 @@ def _sampled_rates(
         plan = Plan(
             level_id[None], jnp.ones((1, samples), bool), jnp.zeros((1, samples), jnp.int32)
         )
-        now = jax.random.fold_in(key, level_id)
+        now = threefry.fold_in(key, level_id)
         batch = collect_episodes(env, policy, world, params, plan, now)
         solved = batch.mask & (batch.channels["true"] >= most(mdp) - solutions.PAID)
         return jnp.mean(jnp.any(solved, axis=-1), dtype=jnp.float32)

@@ -17,10 +17,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxrl_envs import BadInput, Environment
+from jaxrl_envs import BadInput, Environment, threefry
 from jaxtyping import Array, Int
 
 from jaxrl_lab.experiments.checkpoint import ProgramCheckpoints
+from jaxrl_lab.keys import named
 from jaxrl_lab.learners.policy_gradient import PolicyGradient
 from jaxrl_lab.mechanisms.core import canonical
 from jaxrl_lab.policies.core import Policy
@@ -74,14 +75,26 @@ class Program:
     learner: PolicyGradient
     names: tuple[str, ...]
     numbers: tuple[Recipe, Tree, Tree]
+    common_noise: bool = True
 
     @property
     def size(self) -> int:
         return len(self.names)
 
+    def keys(self, seeds: Sequence[int]) -> Array:
+        """One key per seed, ``[S]``; with noise of its own, one per arm and seed, ``[A, S]``."""
+        if self.common_noise:
+            return seed_keys(seeds)
+        return jnp.stack([seed_keys(seeds, name) for name in self.names])
 
-def group_arms(arms: Mapping[str, Arm]) -> list[Program]:
-    """As many programs as there are distinct structures among the arms, in order of appearance."""
+
+def group_arms(arms: Mapping[str, Arm], common_noise: bool = True) -> list[Program]:
+    """As many programs as there are distinct structures among the arms, in order of appearance.
+
+    Args:
+        common_noise: whether arms of one seed share all their noise: initial parameters, prompts,
+            what the world draws, and the uniforms behind their actions.
+    """
     groups: dict[Any, list[tuple[str, tuple[Recipe, Tree, Tree]]]] = {}
     for name, arm in arms.items():
         arm.check()
@@ -94,7 +107,8 @@ def group_arms(arms: Mapping[str, Arm]) -> list[Program]:
     for (env, policy, _, _), members in groups.items():
         stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *[numbers for _, numbers in members])
         learner = PolicyGradient(env, policy)
-        programs.append(Program(learner, tuple(name for name, _ in members), stacked))
+        names = tuple(name for name, _ in members)
+        programs.append(Program(learner, names, stacked, common_noise))
     return programs
 
 
@@ -133,7 +147,7 @@ def compile_program(
 
     Kept apart from running, so that the next program can be compiled while this one runs.
     """
-    learner, keys, length = program.learner, seed_keys(seeds), chunk_length(updates, every)
+    learner, keys, length = program.learner, program.keys(seeds), chunk_length(updates, every)
     begin = time.perf_counter()
     start = _start.lower(learner, program.numbers, keys)
     worlds, states = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), start.out_info)
@@ -166,7 +180,7 @@ def run_program(
         measures at updates 0, every, 2·every, …, and update scalars reduced over the updates
         since the previous point (NaN at point 0).
     """
-    keys, recipes = seed_keys(seeds), compiled.program.numbers[0]
+    keys, recipes = compiled.program.keys(seeds), compiled.program.numbers[0]
     worlds, states = compiled.start(compiled.program.numbers, keys)
     first = jax.tree.map(jnp.copy, states.params)
     saved = checkpoints.load(states) if checkpoints else None
@@ -191,9 +205,15 @@ def run_program(
     return states, _curves(points)
 
 
-def seed_keys(seeds: Sequence[int]) -> Array:
-    """One key per seed; arms with the same seed share it, and so share all their noise."""
-    return jax.vmap(jax.random.key)(jnp.asarray(list(seeds), jnp.uint32))
+def seed_keys(seeds: Sequence[int], arm: str = "") -> Array:
+    """One key per seed. Arms share it, and with it all their noise, unless they are named."""
+    keys = jax.vmap(jax.random.key)(jnp.asarray(list(seeds), jnp.uint32))
+    return jax.vmap(lambda key: named(key, f"arm {arm}"))(keys) if arm else keys
+
+
+def _axis(keys: Array) -> int | None:
+    """Where keys have an axis of arms: first, or nowhere."""
+    return 0 if keys.ndim == 2 else None
 
 
 @partial(jax.jit, static_argnames=("learner",))
@@ -203,10 +223,11 @@ def _start(
     recipes, env_params, base = numbers
     worlds = jax.vmap(learner.world)(env_params)
 
-    def by_seed(recipe: Recipe, world: World, start: Tree) -> LearnerState:
+    def by_seed(recipe: Recipe, world: World, start: Tree, keys: Array) -> LearnerState:
         return jax.vmap(lambda key: learner.init(recipe, world, key, start))(keys)
 
-    return worlds, _over_arms(by_seed)(recipes, worlds, base)
+    by_arm = _over_arms(by_seed, in_axes=(0, 0, 0, _axis(keys)))
+    return worlds, by_arm(recipes, worlds, base, keys)
 
 
 @partial(jax.jit, static_argnames=("learner", "measure"))
@@ -249,10 +270,10 @@ def _run_chunk(
     def one(
         recipe: Recipe, world: World, state: LearnerState, key: Array, t: Array
     ) -> tuple[LearnerState, dict[str, Array]]:
-        return learner.update(recipe, world, state, jax.random.fold_in(key, t), t, total)
+        return learner.update(recipe, world, state, threefry.fold_in(key, t), t, total)
 
     by_seed = jax.vmap(one, in_axes=(None, None, 0, 0, None))
-    by_arm = _over_arms(by_seed, in_axes=(0, 0, 0, None, None))
+    by_arm = _over_arms(by_seed, in_axes=(0, 0, 0, _axis(keys), None))
 
     def update(before: LearnerState, t: Array) -> tuple[LearnerState, Any]:
         after, fit = by_arm(recipes, worlds, before, keys, t)

@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import jaxrl_envs
 import numpy as np
 import optax
-from jaxrl_envs import BadInput, Environment, TabularMDP, require
+from jaxrl_envs import BadInput, Environment, TabularMDP, require, threefry
 from jaxrl_envs.errors import expect
 from jaxrl_envs.validate import build
 from jaxtyping import Array, Bool, Float, Int
@@ -279,7 +279,7 @@ def _fit(
         # Prompts take turns, so that all are met equally often.
         place = (t * batch + jnp.arange(batch, dtype=jnp.int32)) % prompts
         levels = levels_at(env, world, first + place)
-        now = jax.random.fold_in(named(key, "play"), t)
+        now = threefry.fold_in(named(key, "play"), t)
         obs, logp, mask, resets = _play(env, env_params, levels, targets[place], now)
 
         def loss(params: Tree) -> Float[Array, ""]:
@@ -311,8 +311,8 @@ def _play(
         index = over(env.state_index, (None, 0, 0))(env_params, levels, state)
         logp = target[jnp.arange(size), index]
         obs = over(env.observe, (None, 0, 0))(env_params, levels, state)
-        u = jax.random.uniform(jax.random.fold_in(named(key, "act"), t), (size,))
-        noise = env.draw(jax.random.fold_in(named(key, "env"), t), (size,))
+        u = jax.random.uniform(threefry.fold_in(named(key, "act"), t), (size,))
+        noise = env.draw(threefry.fold_in(named(key, "env"), t), (size,))
         action = Categorical(logp).sample(u)
         after = over(env.step, (None, 0, 0, 0, 0))(env_params, levels, state, action, noise)
         ahead = running & ~(after.terminated | after.truncated)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxrl_envs import Environment
+from jaxrl_envs import Environment, threefry
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrl_lab.groups import EqualGroups, is_informative
@@ -157,7 +157,7 @@ class PolicyGradient:
             return stream, batch, _describe(batch)
 
         def collect(round_: Int[Array, ""]) -> Batch:
-            round_ctx = replace(ctx, key=jax.random.fold_in(ctx.key, round_))
+            round_ctx = replace(ctx, key=threefry.fold_in(ctx.key, round_))
             plan = self._default_plan(recipe, named(round_ctx.key, "prompts"))
             plan = self._chain(recipe, "task", plan, state, round_ctx, tape)
             key = named(round_ctx.key, "rollout")
@@ -226,7 +226,7 @@ class PolicyGradient:
             if index is not None:
                 part = batch.take(index)
                 passes = {name: out.take(index) for name, out in ctx.passes.items()}
-            step_ctx = replace(ctx, key=jax.random.fold_in(named(ctx.key, "loss"), i))
+            step_ctx = replace(ctx, key=threefry.fold_in(named(ctx.key, "loss"), i))
 
             def negative(params: Tree) -> tuple[Float[Array, ""], dict[str, Any]]:
                 out = self._unroll(world, params, part)

@@ -61,9 +61,9 @@ def collect_stream(
         level = levels(now.envs.level_id)
         obs = see(world.params, level, now.envs.state)
         memory, out = policy.step(params, now.memory, obs, now.envs.started)
-        u = threefry.uniform(jax.random.fold_in(named(key, "act"), t), (n,))
+        u = threefry.uniform(threefry.fold_in(named(key, "act"), t), (n,))
         action = out.dist.sample(u)
-        env_key = jax.random.fold_in(named(key, "env"), t)
+        env_key = threefry.fold_in(named(key, "env"), t)
         after, transition = stream_step(env, world.params, levels, split, now.envs, action, env_key)
         record = {
             "level_id": now.envs.level_id,

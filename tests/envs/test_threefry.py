@@ -84,3 +84,23 @@ def test_a_jax_with_the_old_layout_is_left_alone():
         np.testing.assert_array_equal(got, expected)
     finally:
         jax.config.update(OPTION, old)
+
+
+@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("data", [0, 1, 2**31 - 1, 2**32 - 1])
+def test_numbers_are_folded_in_as_jax_folds_them(kind, data):
+    key = KEYS[kind](7)
+    ours, theirs = threefry.fold_in(key, data), jax.random.fold_in(key, data)
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_array_equal(
+        jax.random.key_data(ours) if ours.ndim == 0 else ours,
+        jax.random.key_data(theirs) if theirs.ndim == 0 else theirs,
+    )
+
+
+def test_traced_numbers_are_folded_in_under_vmap():
+    keys = jax.random.split(jax.random.key(3), 5)
+    numbers = jnp.arange(-2, 3, dtype=jnp.int32)
+    got = jax.jit(jax.vmap(threefry.fold_in))(keys, numbers)
+    expected = jax.vmap(jax.random.fold_in)(keys, numbers)
+    np.testing.assert_array_equal(jax.random.key_data(got), jax.random.key_data(expected))

@@ -14,8 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxrl_lab as lab
-from jaxrl_lab.experiments.population import chunk_length, group_arms, seed_keys
-from jaxrl_lab.experiments.run import run_arms
+from jaxrl_lab.experiments.population import (
+    chunk_length,
+    compile_program,
+    group_arms,
+    run_program,
+    seed_keys,
+)
+from jaxrl_lab.experiments.run import no_measure, run_arms
 from jaxrl_lab.learners.policy_gradient import PolicyGradient
 from jaxrl_lab.mechanisms.core import canonical
 
@@ -219,3 +225,24 @@ def test_chunks_have_one_length_that_fits(every: int, points: int, pieces: int) 
 
 def test_a_chunk_length_is_found_quickly_however_long_the_run() -> None:
     assert chunk_length(2**31 - 2, 1) > 10**6
+
+
+def test_arms_share_their_noise_unless_told_otherwise() -> None:
+    twins: dict[str, Any] = {"one": {}, "two": {}}
+    shared, own = (
+        run_arms_with(experiment(twins, actions=7), common_noise) for common_noise in (True, False)
+    )
+    np.testing.assert_array_equal(shared["one"], shared["two"])
+    assert np.all(own["one"] != own["two"])
+    # An arm has the same noise of its own whatever runs beside it.
+    alone = run_arms_with(experiment({"two": {}}, actions=7), False)
+    np.testing.assert_allclose(alone["two"], own["two"], rtol=1e-5)
+
+
+def run_arms_with(what: Any, common_noise: bool) -> dict[str, np.ndarray]:
+    """Final parameters ``[S, ...]`` by arm, of whatever shares a program."""
+    (program,) = group_arms(what.build(), common_noise)
+    compiled = compile_program(program, range(3), 2, 1, no_measure)
+    states, _ = run_program(compiled, range(3))
+    logits = np.asarray(states.params["logits"])
+    return dict(zip(program.names, logits, strict=True))
