@@ -17,9 +17,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxrl_envs import BadInput, Environment, threefry
 from jaxtyping import Array, Int
 
+from jaxrl_lab.experiments import devices
 from jaxrl_lab.experiments.checkpoint import ProgramCheckpoints
 from jaxrl_lab.keys import named
 from jaxrl_lab.learners.policy_gradient import PolicyGradient
@@ -76,6 +78,7 @@ class Program:
     names: tuple[str, ...]
     numbers: tuple[Recipe, Tree, Tree]
     common_noise: bool = True
+    mesh: Mesh | None = None
 
     @property
     def size(self) -> int:
@@ -87,13 +90,24 @@ class Program:
             return seed_keys(seeds)
         return jnp.stack([seed_keys(seeds, name) for name in self.names])
 
+    def placed(self, seeds: Sequence[int]) -> tuple[tuple[Recipe, Tree, Tree], Array]:
+        """Numbers and keys on the devices that use them."""
+        keys = self.keys(seeds)
+        if self.mesh is None:
+            return self.numbers, keys
+        keys = jax.device_put(keys, devices.of_keys(self.mesh, keys))
+        return devices.everywhere(self.mesh, self.numbers), keys
 
-def group_arms(arms: Mapping[str, Arm], common_noise: bool = True) -> list[Program]:
+
+def group_arms(
+    arms: Mapping[str, Arm], common_noise: bool = True, mesh: Mesh | None = None
+) -> list[Program]:
     """As many programs as there are distinct structures among the arms, in order of appearance.
 
     Args:
         common_noise: whether arms of one seed share all their noise: initial parameters, prompts,
             what the world draws, and the uniforms behind their actions.
+        mesh: devices that share the seeds (:func:`~jaxrl_lab.experiments.devices.make_mesh`).
     """
     groups: dict[Any, list[tuple[str, tuple[Recipe, Tree, Tree]]]] = {}
     for name, arm in arms.items():
@@ -108,7 +122,7 @@ def group_arms(arms: Mapping[str, Arm], common_noise: bool = True) -> list[Progr
         stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *[numbers for _, numbers in members])
         learner = PolicyGradient(env, policy)
         names = tuple(name for name, _ in members)
-        programs.append(Program(learner, names, stacked, common_noise))
+        programs.append(Program(learner, names, stacked, common_noise, mesh))
     return programs
 
 
@@ -147,14 +161,15 @@ def compile_program(
 
     Kept apart from running, so that the next program can be compiled while this one runs.
     """
-    learner, keys, length = program.learner, program.keys(seeds), chunk_length(updates, every)
+    learner, mesh, length = program.learner, program.mesh, chunk_length(updates, every)
+    numbers, keys = program.placed(seeds)
     begin = time.perf_counter()
-    start = _start.lower(learner, program.numbers, keys)
-    worlds, states = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), start.out_info)
+    start = _start.lower(learner, mesh, numbers, keys)
+    worlds, states = _as_placed(mesh, *start.out_info)
     first = _measure_start.lower(learner, measure, worlds, states.params, states)
     number = jax.ShapeDtypeStruct((), jnp.int32)
     chunk = _run_chunk.lower(
-        learner, measure, length, every, program.numbers[0], worlds, states, states.params, keys,
+        learner, measure, length, every, mesh, numbers[0], worlds, states, states.params, keys,
         number, number,
     )  # fmt: skip
     traced = time.perf_counter()
@@ -180,29 +195,45 @@ def run_program(
         measures at updates 0, every, 2·every, …, and update scalars reduced over the updates
         since the previous point (NaN at point 0).
     """
-    keys, recipes = compiled.program.keys(seeds), compiled.program.numbers[0]
-    worlds, states = compiled.start(compiled.program.numbers, keys)
+    numbers, keys = compiled.program.placed(seeds)
+    worlds, states = compiled.start(numbers, keys)
     first = jax.tree.map(jnp.copy, states.params)
     saved = checkpoints.load(states) if checkpoints else None
     if saved:
-        states, points, done = saved.states, list(saved.points), saved.done
+        states, points, done = _put(saved.states, states), list(saved.points), saved.done
         on_chunk(done)
     else:
-        points, done = [jax.device_get(compiled.measure(worlds, first, states))], 0
-        if checkpoints:
-            checkpoints.save(0, states, points[-1])
+        points, done = [devices.fetch(compiled.measure(worlds, first, states))], 0
+        _save(checkpoints, 0, states, points[-1])
     total = jnp.int32(compiled.updates)
     for start in range(done, compiled.updates, compiled.length):
         states, point = compiled.chunk(
-            recipes, worlds, states, first, keys, jnp.int32(start), total
+            numbers[0], worlds, states, first, keys, jnp.int32(start), total
         )
-        points.append(jax.device_get(point))  # waits for the chunk, so progress is real
-        if checkpoints:
-            checkpoints.save(start + compiled.length, states, points[-1])
+        points.append(devices.fetch(point))  # waits for the chunk, so progress is real
+        _save(checkpoints, start + compiled.length, states, points[-1])
         on_chunk(compiled.length)
     if checkpoints:
         checkpoints.wait()
     return states, _curves(points)
+
+
+def _save(
+    checkpoints: ProgramCheckpoints | None, done: int, states: LearnerState, points: Any
+) -> None:
+    """Every process brings its share of the states, and one of them writes."""
+    if checkpoints is None:
+        return
+    if jax.process_count() > 1:
+        states = devices.fetch(states)
+    if devices.is_writer():
+        checkpoints.save(done, states, points)
+
+
+def _put(states: LearnerState, like: LearnerState) -> LearnerState:
+    """States that were read, on the devices where fresh ones are."""
+    placed: LearnerState = jax.tree.map(lambda x, y: jax.device_put(x, y.sharding), states, like)
+    return placed
 
 
 def seed_keys(seeds: Sequence[int], arm: str = "") -> Array:
@@ -216,9 +247,29 @@ def _axis(keys: Array) -> int | None:
     return 0 if keys.ndim == 2 else None
 
 
-@partial(jax.jit, static_argnames=("learner",))
+def _as_placed(mesh: Mesh | None, worlds: Any, states: Any) -> tuple[World, LearnerState]:
+    """Shapes of what starts a program, with the places where it will be."""
+    if mesh is None:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (worlds, states))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    places = jax.tree.map(lambda _: everywhere, worlds), devices.of_states(mesh, states)
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        (worlds, states),
+        places,
+    )
+
+
+def _split(mesh: Mesh | None, states: LearnerState) -> LearnerState:
+    """The states where the mesh wants them."""
+    if mesh is None:
+        return states
+    return jax.lax.with_sharding_constraint(states, devices.of_states(mesh, states))
+
+
+@partial(jax.jit, static_argnames=("learner", "mesh"))
 def _start(
-    learner: PolicyGradient, numbers: tuple[Recipe, Tree, Tree], keys: Array
+    learner: PolicyGradient, mesh: Mesh | None, numbers: tuple[Recipe, Tree, Tree], keys: Array
 ) -> tuple[World, LearnerState]:
     recipes, env_params, base = numbers
     worlds = jax.vmap(learner.world)(env_params)
@@ -227,7 +278,9 @@ def _start(
         return jax.vmap(lambda key: learner.init(recipe, world, key, start))(keys)
 
     by_arm = _over_arms(by_seed, in_axes=(0, 0, 0, _axis(keys)))
-    return worlds, by_arm(recipes, worlds, base, keys)
+    if mesh is not None:
+        worlds = jax.lax.with_sharding_constraint(worlds, NamedSharding(mesh, PartitionSpec()))
+    return worlds, _split(mesh, by_arm(recipes, worlds, base, keys))
 
 
 @partial(jax.jit, static_argnames=("learner", "measure"))
@@ -247,7 +300,7 @@ def _measure_all(learner: PolicyGradient, measure: Measure) -> Callable[..., dic
 
 @partial(
     jax.jit,
-    static_argnames=("learner", "measure", "chunk", "every"),
+    static_argnames=("learner", "measure", "chunk", "every", "mesh"),
     donate_argnames=("states",),
 )
 def _run_chunk(
@@ -255,6 +308,7 @@ def _run_chunk(
     measure: Measure,
     chunk: int,
     every: int,
+    mesh: Mesh | None,
     recipes: Recipe,
     worlds: World,
     states: LearnerState,
@@ -293,7 +347,7 @@ def _run_chunk(
     states, (fits, measured) = jax.lax.scan(update, states, steps)
     reduced = {k: _reduce(k, x, every) for k, x in fits.items()}
     point = reduced | jax.tree.map(lambda x: x[every - 1 :: every], measured)
-    return states, point
+    return _split(mesh, states), point
 
 
 def _over_arms(

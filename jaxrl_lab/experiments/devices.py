@@ -1,0 +1,125 @@
+"""Several devices, several processes: which part of a population lives where.
+
+A mesh has two axes. ``population`` splits the seeds: members never speak to each other, so each
+device runs its own and the results are the same bits as on one device. ``env`` splits the parallel
+environments of one learner with a stream: gradients are then summed across devices, in another
+order than on one, and results agree to rounding.
+
+Several processes are JAX's own distributed runtime. Every process runs the same program on its
+share of the mesh, every process holds all results, and the first one writes them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from math import gcd
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxrl_envs import BadInput
+from jaxrl_envs.errors import expect
+
+from jaxrl_lab.recipes import Recipe
+from jaxrl_lab.types import LearnerState, Tree
+
+POPULATION, ENV = "population", "env"
+JOIN_SECONDS, HEARTBEAT_SECONDS = 60, 20
+"""How long a process waits for the others to arrive, and for a sign of life."""
+
+
+def make_mesh(devices: int, seeds: int, recipes: Iterable[Recipe] = ()) -> Mesh:
+    """As many seeds apart as possible, and the environments of a stream over what is left.
+
+    Args:
+        devices: how many of all processes' devices to use.
+        seeds: of every program that will run on the mesh.
+        recipes: of all arms; only streams can be split below a seed.
+
+    Raises:
+        BadInput: devices that are not there, or that the seeds and environments do not fill.
+    """
+    found = len(jax.devices())
+    more = (
+        "; JAX_NUM_CPU_DEVICES makes several of one CPU" if jax.default_backend() == "cpu" else ""
+    )
+    expect(1 <= devices <= found, "devices", devices, f"1 to {found}, the devices there are{more}")
+    processes = jax.process_count()
+    expect(
+        processes == 1 or devices == found,
+        "devices",
+        devices,
+        f"{found}, all devices of the {processes} processes",
+    )
+    population = gcd(devices, seeds)
+    env = devices // population
+    for recipe in recipes if env > 1 else ():
+        fits = recipe.rollout == "stream" and recipe.prompts % env == 0
+        expect(fits, "devices", devices, f"a divisor of the number of seeds, {seeds}")
+    places = np.array(jax.devices()[:devices]).reshape(population, env)
+    return Mesh(places, (POPULATION, ENV))
+
+
+def of_keys(mesh: Mesh, keys: Tree) -> NamedSharding:
+    """Keys ``[S]`` or ``[A, S]``: split by seed."""
+    leading = [None] * (keys.ndim - 1)
+    return NamedSharding(mesh, PartitionSpec(*leading, POPULATION))
+
+
+def of_states(mesh: Mesh, states: LearnerState) -> LearnerState:
+    """Learner states ``[A, S, ...]``: split by seed, streams ``[A, S, N, ...]`` by environment."""
+    by_seed = NamedSharding(mesh, PartitionSpec(None, POPULATION))
+    by_env = NamedSharding(mesh, PartitionSpec(None, POPULATION, ENV))
+    shardings: LearnerState = jax.tree.map(lambda _: by_seed, states)
+    return replace(shardings, stream=jax.tree.map(lambda _: by_env, states.stream))
+
+
+def everywhere(mesh: Mesh, tree: Tree) -> Tree:
+    """The tree with a copy on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def fetch(tree: Tree) -> Tree:
+    """The whole tree in the memory of this process, as NumPy arrays."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def is_writer() -> bool:
+    """Whether this process writes files and speaks to the terminal: the first one does."""
+    return jax.process_index() == 0
+
+
+def join() -> None:
+    """Join the other processes of this run, before anything else of jax is used.
+
+    ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` say who belongs
+    together; without them jax asks the cluster (SLURM, TPU pods).
+
+    Raises:
+        BadInput: the environment does not say it, or not all processes arrived in time.
+    """
+    try:
+        jax.distributed.initialize(
+            num_processes=_number("JAX_NUM_PROCESSES"),
+            process_id=_number("JAX_PROCESS_ID"),
+            initialization_timeout=JOIN_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except ValueError as error:
+        expected = "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or a cluster"
+        raise BadInput("distributed", str(error), expected) from None
+    except RuntimeError:
+        expected = f"all processes there within {JOIN_SECONDS} s"
+        raise BadInput("distributed", os.environ.get("JAX_PROCESS_ID"), expected) from None
+
+
+def _number(variable: str) -> int | None:
+    text = os.environ.get(variable)
+    expect(text is None or text.isdigit(), variable, text, "a number")
+    return None if text is None else int(text)

@@ -1,0 +1,63 @@
+"""One run on several devices is the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+from experiment_cases import experiment
+from jaxrl_envs import BadInput
+
+from jaxrl_lab.experiments import devices
+
+
+@pytest.fixture(scope="module")
+def compared() -> dict[str, Any]:
+    """What a process with eight devices found: several of them against one."""
+    here = Path(__file__).with_name("on_devices.py")
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAXRL_LAB_CACHE": "off"}
+    command = [sys.executable, str(here)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("case", ["population", "half"])
+def test_seeds_on_devices_of_their_own_keep_every_bit(compared: dict[str, Any], case: str) -> None:
+    assert compared[case]["same"]
+    assert compared[case]["collectives"] == []
+    assert compared[case]["place"] == {"population": "8 devices", "half": "4 devices"}[case]
+
+
+@pytest.mark.parametrize("case", ["env", "both"])
+def test_environments_on_several_devices_agree_to_rounding(
+    compared: dict[str, Any], case: str
+) -> None:
+    assert compared[case]["apart"] < 1e-5
+    # Gradients are summed across devices; no batch is gathered on any of them.
+    assert compared[case]["collectives"] == ["all-reduce"]
+
+
+def test_more_devices_than_there_are_is_refused() -> None:
+    with pytest.raises(BadInput, match="devices there are") as error:
+        devices.make_mesh(len(jax.devices()) + 1, 8)
+    assert error.value.key == "devices"
+
+
+def test_devices_that_the_seeds_do_not_fill_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    (arm,) = experiment(actions=5).build().values()
+    monkeypatch.setattr(jax, "devices", lambda: [object()] * 4)
+    with pytest.raises(BadInput, match="a divisor of the number of seeds, 6"):
+        devices.make_mesh(4, 6, [arm.recipe])
+
+
+def test_a_process_number_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
+    with pytest.raises(BadInput, match="JAX_NUM_PROCESSES"):
+        devices.join()
