@@ -7,6 +7,7 @@ Read top to bottom: :meth:`PolicyGradient.update` is the whole algorithm, and ev
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxrl_lab.groups import EqualGroups, is_informative
 from jaxrl_lab.keys import named
+from jaxrl_lab.learners import pieces
 from jaxrl_lab.mechanisms.aggregate import SequenceSum
 from jaxrl_lab.mechanisms.core import OLD, each, name_of, resolve
 from jaxrl_lab.mechanisms.optimizer import SGD
@@ -200,6 +202,10 @@ class PolicyGradient:
         return replace(batch, logp_old=out.dist.logp(batch.action), value=out.value), passes
 
     def _unroll(self, world: World, params: Tree, batch: Batch) -> PolicyOutput:
+        unroll = partial(self._unroll_at_once, world)
+        return pieces.forward(unroll, params, batch, pieces.count(unroll, params, batch))
+
+    def _unroll_at_once(self, world: World, params: Tree, batch: Batch) -> PolicyOutput:
         b, g, t = batch.action.shape
         obs = observe(self.env, world, batch.level_id, batch.state, (b, g, t))
         return self.policy.unroll(params, obs, batch.resets, batch.carry)
@@ -228,13 +234,14 @@ class PolicyGradient:
                 passes = {name: out.take(index) for name, out in ctx.passes.items()}
             step_ctx = replace(ctx, key=threefry.fold_in(named(ctx.key, "loss"), i))
 
-            def negative(params: Tree) -> tuple[Float[Array, ""], dict[str, Any]]:
-                out = self._unroll(world, params, part)
+            def negative(out: PolicyOutput) -> tuple[Float[Array, ""], dict[str, Any]]:
                 outputs = Outputs(out.dist.logp(part.action), out, passes)
                 objective, trace = self._objective(recipe, outputs, part, state, step_ctx)
                 return -objective, trace
 
-            (loss, trace), grads = jax.value_and_grad(negative, has_aux=True)(params)
+            unroll = partial(self._unroll_at_once, world)
+            n = pieces.count(unroll, params, part)
+            (loss, trace), grads = pieces.value_and_grad(unroll, negative, params, part, n)
             if tape is not None:  # once more outside the gradient, where values are concrete
                 out = self._unroll(world, params, part)
                 outputs = Outputs(out.dist.logp(part.action), out, passes)
