@@ -232,7 +232,9 @@ def _save(
 
 def _put(states: LearnerState, like: LearnerState) -> LearnerState:
     """States that were read, on the devices where fresh ones are."""
-    placed: LearnerState = jax.tree.map(lambda x, y: jax.device_put(x, y.sharding), states, like)
+    placed: LearnerState = jax.tree.map(
+        lambda x, y: jax.device_put(np.asarray(x), y.sharding), states, like
+    )
     return placed
 
 

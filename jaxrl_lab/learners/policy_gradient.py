@@ -25,7 +25,15 @@ from jaxrl_lab.mechanisms.optimizer import SGD
 from jaxrl_lab.mechanisms.surrogate import ScoreFunction
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.recipes import Recipe
-from jaxrl_lab.rollouts import World, collect_episodes, collect_stream, make_world, observe, refill
+from jaxrl_lab.rollouts import (
+    World,
+    collect_episodes,
+    collect_stream,
+    make_world,
+    observe,
+    refill,
+    with_branches,
+)
 from jaxrl_lab.rollouts.stream import start_stream
 from jaxrl_lab.types import (
     Batch,
@@ -163,7 +171,8 @@ class PolicyGradient:
             plan = self._default_plan(recipe, named(round_ctx.key, "prompts"))
             plan = self._chain(recipe, "task", plan, state, round_ctx, tape)
             key = named(round_ctx.key, "rollout")
-            return collect_episodes(env, policy, world, params, plan, key, bootstrap=bootstrap)
+            batch = collect_episodes(env, policy, world, params, plan, key, bootstrap=bootstrap)
+            return self._branch(recipe, world, state, batch, round_ctx, key)
 
         samplers = [m for m in recipe.task if hasattr(m, "keep")]
         if not samplers:
@@ -175,6 +184,25 @@ class PolicyGradient:
 
         batch, first, tokens, _ = refill(collect, keep, max(m.rounds for m in samplers))
         return (), batch, _describe(first) | {"tokens": tokens}
+
+    def _branch(
+        self,
+        recipe: Recipe,
+        world: World,
+        state: LearnerState,
+        batch: Batch,
+        ctx: Context,
+        key: Array,
+    ) -> Batch:
+        """The batch with the rollouts that mechanisms of slot ``task`` begin inside its own."""
+        for i, mech in enumerate(recipe.task):
+            if hasattr(mech, "points"):
+                out = self._unroll(world, state.params, batch)
+                points = mech.points(batch, out, self._context(ctx, "task", i, state))
+                run = self.env, self.policy, world, state.params
+                bootstrap = "value" in recipe.needs
+                batch = with_branches(*run, batch, points, mech.branches, key, bootstrap=bootstrap)
+        return batch
 
     def _default_plan(self, recipe: Recipe, key: Array) -> Plan:
         """All prompts in order where the batch is as large as the split, else a uniform draw."""

@@ -121,6 +121,33 @@ class GroupNormalized:
 
 
 @mechanism
+class BatchScaled:
+    """A = (R - mean over the group) / (std over the batch + eps).
+
+    One scale for all prompts, so that a nearly unanimous group is not blown up: for binary R the
+    advantages of a group are those of :class:`GroupCentered` times a number that says how mixed
+    the batch is. The deviation is that of the returns themselves, between prompts and within, with
+    divisor n - 1, as in the public code of the authors. Dividing by the deviation of the centered
+    returns instead is :class:`GroupCentered` followed by :class:`Whiten` over responses.
+
+    Source: Lite PPO, arXiv 2508.08221.
+    """
+
+    eps: float = 1e-6
+
+    formula: ClassVar[str] = "A = (R − mean_group(R)) / (std_batch(R) + {eps})"
+
+    def check(self, spec: Spec) -> None:
+        _needs_group(spec)
+
+    def __call__(self, batch: Batch, ctx: Context) -> Batch:
+        together = EqualGroups(batch.valid.reshape(1, -1))
+        scale = group_statistics.std(together, batch.returns.reshape(1, -1)) + self.eps
+        centered = _centered(EqualGroups(batch.valid), batch.returns)
+        return per_rollout(batch, centered / scale.reshape(batch.valid.shape))
+
+
+@mechanism
 class RewardToGo:
     """A_t = sum over the rest of the episode of discount^(s-t) r_s."""
 

@@ -188,8 +188,9 @@ class VarianceNormalized:
 
     For binary rewards A = 1/p and −1/(1−p), so the surrogate is the difference of the mean scores
     of right and wrong rollouts, of weight 1 in every group that has both. Divides by the
-    population variance. The published method adds a squared-hinge constraint on the KL and, in
-    its full form, weights wrong rollouts by a softmax of their scores: neither is here.
+    population variance. The published method adds a squared-hinge constraint on the KL,
+    :class:`~.constraint.HingeKL`, and in its full form weights wrong rollouts by a softmax of
+    their scores, :class:`~.discriminative.HardNegatives`.
 
     Source: DisCO's basic objective, arXiv 2505.12366.
     """

@@ -62,8 +62,8 @@ class Knapsack:
     )
 
     def check(self, spec: Spec) -> None:
-        _check_record(self.decay, self.prior)
-        _check_budget(spec, self.budget, self.fewest)
+        check_record(self.decay, self.prior)
+        check_budget(spec, self.budget, self.fewest)
         expect(lowest(self.prior) > 0, "prior", lowest(self.prior), "more than 0")
 
     def init(self, spec: Spec) -> Record:
@@ -72,7 +72,7 @@ class Knapsack:
     def __call__(self, plan: Plan, ctx: Context) -> Plan:
         p = estimate(ctx.memory, plan.level_ids, self.prior)
         gain = marginal_gain(p, plan.valid.shape[1])
-        return _with_sizes(plan, ctx, gain, self.budget, self.fewest)
+        return with_sizes(plan, ctx, gain, self.budget, self.fewest)
 
     def advance(self, memory: Record, batch: Batch, fit: dict[str, Array], ctx: Context) -> Record:
         return advanced(memory, batch, self.decay, self.channel)
@@ -98,8 +98,8 @@ class ProportionalBudget:
     formula: ClassVar[str] = "n_b ∝ (p̂(1−p̂))^{exponent}, Σ n_b = B·{budget}, n_b ≥ {fewest}"
 
     def check(self, spec: Spec) -> None:
-        _check_record(self.decay, self.prior)
-        _check_budget(spec, self.budget, self.fewest)
+        check_record(self.decay, self.prior)
+        check_budget(spec, self.budget, self.fewest)
         expect(lowest(self.exponent) >= 0, "exponent", lowest(self.exponent), "0 or more")
 
     def init(self, spec: Spec) -> Record:
@@ -110,7 +110,7 @@ class ProportionalBudget:
         share = jnp.power(p * (1.0 - p), self.exponent)  # 0^0 = 1: uniform
         already = jnp.arange(plan.valid.shape[1], dtype=jnp.float32)
         gain = share[:, None] / (already + 0.5)[None, :]
-        return _with_sizes(plan, ctx, gain, self.budget, self.fewest)
+        return with_sizes(plan, ctx, gain, self.budget, self.fewest)
 
     def advance(self, memory: Record, batch: Batch, fit: dict[str, Array], ctx: Context) -> Record:
         return advanced(memory, batch, self.decay, self.channel)
@@ -146,9 +146,10 @@ def allocate(gain: Float[Array, "B G"], budget: Int[Array, ""], fewest: int) -> 
     return fewest + jnp.sum(chosen, axis=1, dtype=jnp.int32)
 
 
-def _with_sizes(
+def with_sizes(
     plan: Plan, ctx: Context, gain: Float[Array, "B G"], budget: int, fewest: int
 ) -> Plan:
+    """The plan with B · ``budget`` rollouts, given out by :func:`allocate`."""
     b, g = plan.valid.shape
     rollouts = jnp.int32(b * (budget or g // 4))
     # Estimates are often equal; rotating the prompts keeps the first of them from always winning.
@@ -190,13 +191,28 @@ def estimate(record: Record, level_ids: Int[Array, "B"], prior: float | Array) -
     return jnp.where(count > 0, right / jnp.where(count > 0, count, 1.0), 0.5)
 
 
-def _check_record(decay: float, prior: float) -> None:
+def visits(record: Record, level_ids: Int[Array, "B"]) -> Float[Array, "B"]:
+    """Rollouts of each prompt so far, faded."""
+    return record["count"][place(record, level_ids)]
+
+
+def check_record(decay: float, prior: float = 0.0) -> None:
+    """Refuse a record that cannot be kept.
+
+    Raises:
+        BadInput: ``decay`` outside [0, 1], or a negative ``prior``.
+    """
     for at in (lowest(decay), highest(decay)):
         expect(0 <= at <= 1, "decay", at, "a share from 0 (the last visit) to 1 (all visits)")
     expect(lowest(prior) >= 0, "prior", lowest(prior), "0 or more rollouts")
 
 
-def _check_budget(spec: Spec, budget: int, fewest: int) -> None:
+def check_budget(spec: Spec, budget: int, fewest: int) -> None:
+    """Refuse a budget that a batch of the recipe's width cannot spend.
+
+    Raises:
+        BadInput: ``budget`` above the group size, or ``fewest`` above the mean or below 2.
+    """
     group = spec.group
     expect(0 <= budget <= group, "budget", budget, f"0 to recipe.group = {group}, the most of one")
     mean = budget or group // 4

@@ -30,16 +30,23 @@ class OppositeReplay:
     importance-weighted one: ``ratio="stored"`` measures the policy against the one that sampled it,
     ``ratio="current"`` pretends that the current policy did.
 
+    With ``outcome="random"`` a coin per group decides which of the two it gets: the control that
+    replays as often, but to half of the groups something they have already.
+
     Rewards count as right above 0. One-step worlds only: a trajectory is an action.
 
-    Source: cross-context replay of R³, arXiv 2601.19620; the weight of replayed advantages that
-    it mentions could not be found and is 1 here.
+    Source: cross-context replay of R³, arXiv 2601.19620. How many rollouts it replays could not be
+    found; the weight of their advantages is :class:`~.source_weight.ReplayedWeight`. Its other
+    part, a wrong attempt shown together with an instruction to reflect, has no counterpart here.
     """
 
     ratio: Literal["stored", "current"] = "stored"
+    outcome: Literal["opposite", "random"] = "opposite"
 
     passes: ClassVar[tuple[str, ...]] = (OLD,)
-    formula: ClassVar[str] = "last of a unanimous group ← stored opposite, ratio to {ratio} policy"
+    formula: ClassVar[str] = (
+        "last of a unanimous group ← stored {outcome} outcome, ratio to {ratio} policy"
+    )
 
     def check(self, spec: Spec) -> None:
         expect(spec.group >= 2, "recipe.group", spec.group, "at least 2 rollouts per prompt")
@@ -60,6 +67,8 @@ class OppositeReplay:
         returns = batch.returns
         dead = ~is_informative(EqualGroups(batch.valid), returns)[:, 0]
         wanted = jnp.where(jnp.any(batch.valid & (returns > 0.0), axis=-1), 0, 1)
+        if self.outcome == "random":
+            wanted = jax.random.randint(ctx.key, wanted.shape, 0, 2, wanted.dtype)
         at = place(ctx.memory, batch.level_id[:, 0, 0]), wanted
         number = jnp.arange(batch.valid.shape[1], dtype=jnp.int32)[None, :]
         last = jnp.max(jnp.where(batch.valid, number, 0), axis=-1)

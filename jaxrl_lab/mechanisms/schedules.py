@@ -50,6 +50,31 @@ class Cosine(Schedule):
         return f"{float(self.start):g}⤳{float(self.end):g}"
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Ramp(Schedule):
+    """start until ``begin``, end from ``until`` on, a straight line in between.
+
+    With ``begin`` = ``until`` a step in mid-run; with 0 and 1 :class:`Linear`; with ``start`` =
+    ``end`` a constant that shares its program with them.
+    """
+
+    start: float
+    end: float
+    begin: float = 0.0
+    until: float = 1.0
+
+    def __call__(self, progress: Float[Array, ""]) -> Float[Array, ""]:
+        length = jnp.maximum(jnp.asarray(self.until - self.begin), 1e-9)
+        share = jnp.clip((progress - self.begin) / length, 0.0, 1.0)
+        share = jnp.where(progress >= self.until, 1.0, share)
+        return self.start + (self.end - self.start) * share
+
+    def __str__(self) -> str:
+        when = f"{float(self.begin):g} to {float(self.until):g}"
+        return f"{float(self.start):g}→{float(self.end):g} ({when})"
+
+
 def lowest(number: float | Schedule) -> float:
     """The smallest value a number takes in a training: what a ``check`` has to look at."""
     return min(_ends(number))
@@ -66,4 +91,8 @@ def _ends(number: float | Schedule) -> tuple[float, ...]:
     return (float(number),)
 
 
-SCHEDULES: dict[str, type[Linear] | type[Cosine]] = {"linear": Linear, "cosine": Cosine}
+SCHEDULES: dict[str, type[Linear] | type[Cosine] | type[Ramp]] = {
+    "linear": Linear,
+    "cosine": Cosine,
+    "ramp": Ramp,
+}

@@ -1,6 +1,14 @@
 """Collecting experience: grouped episodes ``[B, G, T]`` and auto-reset streams ``[N, 1, T]``."""
 
-from jaxrl_lab.rollouts.branch import REPLAY, Points, Snapshot, branch, resume, snapshot
+from jaxrl_lab.rollouts.branch import (
+    REPLAY,
+    Points,
+    Snapshot,
+    branch,
+    resume,
+    snapshot,
+    with_branches,
+)
 from jaxrl_lab.rollouts.episodes import collect_episodes, refill
 from jaxrl_lab.rollouts.hashing import state_hash
 from jaxrl_lab.rollouts.stream import collect_stream
@@ -21,4 +29,5 @@ __all__ = [
     "resume",
     "snapshot",
     "state_hash",
+    "with_branches",
 ]

@@ -12,7 +12,7 @@ estimates at several times must be independent, give each state its own ids ``[M
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -207,6 +207,67 @@ def branch(
         actions=actions,
         steps=steps,
         bootstrap=bootstrap,
+    )
+
+
+def with_branches(
+    env: Environment,
+    policy: Policy,
+    world: World,
+    params: Tree,
+    batch: Batch,
+    points: Points,
+    n: int,
+    key: Array,
+    *,
+    bootstrap: bool = False,
+) -> Batch:
+    """The batch and n further rollouts from a point of each of its own ``[B, G (1 + n), T]``.
+
+    ``points`` has one entry per rollout, in order. A branch is a whole rollout: it repeats the
+    steps before its point, so that a policy with a memory can be unrolled over it, but only what
+    it did itself is in its mask. Rewards of the steps before are paid with its first own one, so
+    that its return is that of the whole. A branch of a rollout without any step has none either.
+    """
+    if n == 0:
+        return batch
+    b, g, t = batch.action.shape
+    ids = jnp.arange(n, dtype=jnp.int32)
+    fresh = branch(env, policy, world, params, batch, points, ids, key, bootstrap=bootstrap)
+    since = jnp.arange(t, dtype=jnp.int32)[None, :] - points.time[:, None]  # [M, T]
+    at = jnp.maximum(since, 0)
+
+    def joined(prefix: Array, suffix: Array) -> Array:
+        """[B, G, T, ...] and [M, n, T, ...] to [B, G n, T, ...]."""
+        before = jnp.repeat(prefix.reshape(b * g, 1, *prefix.shape[2:]), n, axis=1)
+        shape = (b * g, 1, t, *(1,) * (suffix.ndim - 3))
+        after = jnp.take_along_axis(suffix, at.reshape(shape), axis=2)
+        whole = jnp.where((since < 0).reshape(shape), before, after)
+        return whole.reshape(b, g * n, *whole.shape[2:])
+
+    def paid(prefix: Array, suffix: Array) -> Array:
+        shared = jnp.where(since < 0, jnp.where(batch.mask, prefix, 0.0).reshape(b * g, t), 0.0)
+        first = (since == 0)[:, None] & (fresh.mask[:, :, :1])
+        return joined(prefix, suffix) + jnp.where(
+            first, jnp.sum(shared, axis=-1)[:, None, None], 0.0
+        ).reshape(b, g * n, t)
+
+    own = jnp.broadcast_to((since >= 0)[:, None], (b * g, n, t)).reshape(b, g * n, t)
+    per_step = ["state", "action", "logp_behavior", "resets", "terminated", "truncated", "info"]
+    if bootstrap:
+        per_step.append("next_value")
+    tails = {k: jax.tree.map(joined, getattr(batch, k), getattr(fresh, k)) for k in per_step}
+    tails["mask"] = joined(batch.mask, fresh.mask) & own
+    tails["channels"] = jax.tree.map(paid, batch.channels, fresh.channels)
+    tails["reward"] = tails["channels"]["true"]
+    for k in ("carry", "valid", "source"):
+        tails[k] = jax.tree.map(lambda x: jnp.repeat(x, n, axis=1), getattr(batch, k))
+
+    def together(old: Array, new: Array) -> Array:
+        return jnp.concatenate([old, new], axis=1)
+
+    return replace(
+        batch, **{k: jax.tree.map(together, getattr(batch, k), new) for k, new in tails.items()}
     )
 
 

@@ -34,11 +34,21 @@ RATE = 1.5
 
 OVERRIDES = {
     "ppo": {"prompts": G, "steps": 1, "minibatches": 1},
+    "ppo_ewma": {"prompts": G, "steps": 1, "minibatches": 1},
     "random_drop": {"epochs": 2, "weight.fraction": 0.5},
     "clip_cov": {"epochs": 2},
     "filter_groups": {"prompts": 2},
+    "copo": {"prompts": 2},
+    "lite_ppo": {"prompts": 2},
     "lp_reg": {"regularizer.keep": 0.5},
+    "disco": {
+        "weight.temperature": 0.5,
+        "regularizer.limit": 0.02,
+        "regularizer.coefficient": 2.0,
+    },
 }
+STREAMS = ("ppo", "ppo_ewma")
+TWO_PROMPTS = [name for name, changes in OVERRIDES.items() if changes.get("prompts") == 2]
 
 MEMORY = {
     "dcpo": {"advantage.1": jnp.float32(1.7)},
@@ -50,12 +60,12 @@ MEMORY = {
 
 def sampled(name, keys=KEYS):
     """Parameter changes of ``learner.update`` over independent keys, ``[keys, ...]``."""
-    built = recipe(name) if name == "ppo" else recipe(name, group=G)
+    built = recipe(name) if name in STREAMS else recipe(name, group=G)
     for path, value in OVERRIDES.get(name, {}).items():
         built = with_value(built, path, value)
-    if name != "ppo":
+    if name not in STREAMS:
         built = with_value(built, "optimizer.learning_rate", RATE)
-    rows = 2 if name == "filter_groups" else 1
+    rows = 2 if name in TWO_PROMPTS else 1
     env = replace(ENV, prompts=rows)
     policy = policies.make("tabular", env, value="value" in built.needs)
     built.check(env, policy)
@@ -137,6 +147,16 @@ def capped(logp, old, A):
 def bonus(z, logp, old, A, a):
     p = jax.nn.softmax(z)
     return 0.05 * -jnp.sum(p * jnp.log(p))
+
+
+def guided(z, logp, old, A, a):
+    """RL-PLUS: the last of the group is the lowest-numbered right arm, π_ω = (π_old + 1)/2."""
+    a = a.at[-1].set(jnp.argmax(REWARD))
+    A = REWARD[a] - jnp.mean(REWARD[a])
+    pi, old = jax.nn.softmax(z)[a], jax.nn.softmax(START)[a]
+    shown = 2 * pi / (1.5 * old + 0.5) * jnp.sqrt(1 - jax.lax.stop_gradient(pi))
+    ratio = jnp.where(jnp.arange(G) == G - 1, shown, pi / old)
+    return jnp.mean(ratio * A) + 0.001 * entropy(z)
 
 
 def k3(z, logp, old, A, a):
@@ -297,6 +317,43 @@ def sharpened(r, a):
     return A + jnp.where(r > 0, jnp.clip(novelty, 0.0, 0.5 * jnp.maximum(A, 0.0)), 0.0)
 
 
+def discriminated(z, logp, old, A, a):
+    """DisCO: right against a log-mean-exp of wrong ones, and the hinge on the mean log-ratio."""
+    right, wrong = REWARD[a], 1.0 - REWARD[a]
+    good = jnp.sum(right * logp) / jnp.maximum(jnp.sum(right), 1.0)
+    bad = jnp.sum(wrong * jnp.exp(logp / 0.5)) / jnp.maximum(jnp.sum(wrong), 1.0)
+    bad = 0.5 * jnp.log(jnp.where(bad > 0, bad, 1.0))
+    gap = jnp.where(jnp.max(right) > jnp.min(right), good - bad, 0.0)
+    beyond = jnp.mean(old - logp) - 0.02
+    return gap - 2.0 * jnp.where(beyond > 0, beyond**2, 0.0)
+
+
+def gated(r, a, others):
+    """COPO at one other prompt: the answers' entropy in bits decides whom to compare with."""
+    bits = -jnp.mean(jnp.log2(jnp.mean(a[:, None] == a[None, :], axis=1)))
+    own = jax.nn.sigmoid(5.0 * (bits - 1.0))
+    apart = jnp.mean(r) - jnp.mean(others)
+    prompt = 0.5 * apart / (jnp.abs(apart) / jnp.sqrt(2.0) + 1e-6)
+    return own * normalized(r, a) + (1 - own) * prompt
+
+
+def batch_scaled(r, a, others):
+    """Lite PPO: one deviation for the rollouts of both prompts."""
+    spread = jnp.std(jnp.concatenate([r, others]), ddof=1)
+    return jnp.where(jnp.max(r) > jnp.min(r), (r - jnp.mean(r)) / (spread + 1e-6), 0.0)
+
+
+def of_two(advantage):
+    """Two prompts that see each other through the number of right rollouts."""
+    success, mean = float(jnp.sum(jax.nn.softmax(START) * REWARD)), 0.0
+    for s in range(G + 1):
+        others = jnp.asarray(np.arange(G) < s, jnp.float32)
+        chance = comb(G, s) * success**s * (1 - success) ** (G - s)
+        given = partial(advantage, others=others)
+        mean = mean + chance * update(given, clip(0.2, 0.2), 4, denominator=2.0)[0]
+    return np.tile(mean, 2)
+
+
 def refilled():
     """DAPO: as if drawn among informative groups, unless ten rounds brought none."""
     mean, informative = update(normalized, clip(0.2, 0.28), 4)
@@ -344,11 +401,14 @@ WRITTEN_OUT = {
     "reinforce_batch": lambda: update(batch_mean, score, 1)[0],
     "rloo": lambda: update(others, score, 1)[0],
     "grpo": lambda: update(normalized, clip(0.2, 0.2), 4)[0],
+    "grpo_n": lambda: update(lambda r, a: jnp.minimum(normalized(r, a), 0.0), clip(0.2, 0.2), 4)[0],
+    "rl_plus": lambda: update(none, lambda logp, old, A: 0.0 * logp, 4, guided)[0],
     "grpo_kl": lambda: update(normalized, clip(0.2, 0.2), 4, k3)[0],
     "dr_grpo": lambda: update(batch_mean, clip(0.2, 0.2), 4)[0],
     "entropy_bonus": lambda: update(normalized, clip(0.2, 0.2), 4, bonus)[0],
     "clip_higher": lambda: update(normalized, clip(0.2, 0.28), 4)[0],
     "dapo": refilled,
+    "cure": refilled,  # in one step, to begin inside a rollout is to begin anew
     "filter_groups": filtered,
     "gspo": lambda: update(normalized, clip(3e-4, 4e-4), 4)[0],
     "cispo": lambda: update(normalized, capped, 4)[0],
@@ -359,6 +419,9 @@ WRITTEN_OUT = {
     "kl_cov": lambda: update(normalized, weighted, 4, kl_cov)[0],
     "random_drop": lambda: update(normalized, clip(1.0, 1.0), 2, lottery=drop_two, draws=6)[0],
     "clip_cov": lambda: update(normalized, clip(1.0, 1.0), 2, lottery=drop_top, draws=4)[0],
+    "copo": lambda: of_two(gated),
+    "lite_ppo": lambda: of_two(batch_scaled),
+    "disco": lambda: update(none, lambda logp, old, A: 0.0 * logp, 4, discriminated)[0],
     "agrae": lambda: update(focused, clip(0.2, 0.2), 4)[0],
     "dmpo": lambda: update(normalized, clip(0.2, 0.2), 4, matched)[0],
     "gbpo": lambda: update(normalized, lambda logp, old, A: 0.0 * logp, 10, to_target)[0],
@@ -372,6 +435,7 @@ WRITTEN_OUT = {
     "mssr": lambda: update(hesitant, clip(0.2, 0.2), 4, lambda *given: 0.25 * k3(*given))[0],
     "safe": lambda: update(normalized, clip(0.2, 0.2), 4, controlled)[0],
     "ppo": ppo,
+    "ppo_ewma": ppo,  # before its first update the anchor is the old policy
 }
 
 
@@ -395,14 +459,14 @@ def test_the_mean_update_is_the_enumerated_one(name):
 
 def test_the_recipes_are_told_apart():
     """Expectations of different recipes differ by more than the sampling error allows."""
-    simple = [n for n in WRITTEN_OUT if n not in ("ppo", "filter_groups")]
+    simple = [n for n in WRITTEN_OUT if n not in (*STREAMS, *TWO_PROMPTS)]
     close = {
         frozenset(pair)
         for pair in itertools.combinations(simple, 2)
         if np.abs(expected(pair[0]) - expected(pair[1])).max() < 0.005
     }
     # Leave-one-out has no bias: its mean is that of no baseline at all.
-    assert close <= {frozenset({"reinforce", "rloo"})}, close
+    assert close <= {frozenset({"reinforce", "rloo"}), frozenset({"dapo", "cure"})}, close
 
 
 def test_normalized_advantages_have_the_closed_form_mean():

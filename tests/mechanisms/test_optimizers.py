@@ -10,7 +10,7 @@ from jaxrl_envs import BadInput, make
 from mechanism_cases import build
 
 from jaxrl_lab import policies
-from jaxrl_lab.mechanisms import Cosine, Linear
+from jaxrl_lab.mechanisms import Cosine, Linear, Ramp
 from jaxrl_lab.mechanisms.core import canonical, equation_of, resolve
 from jaxrl_lab.recipes import recipe, with_value
 
@@ -74,7 +74,13 @@ def test_clipping_alone_is_refused_because_it_takes_no_step():
 
 @pytest.mark.parametrize(
     ("schedule", "middle"),
-    [(Linear(start=0.2, end=0.6), 0.4), (Cosine(start=0.2, end=0.6), 0.4)],
+    [
+        (Linear(start=0.2, end=0.6), 0.4),
+        (Cosine(start=0.2, end=0.6), 0.4),
+        (Ramp(start=0.2, end=0.6), 0.4),
+        (Ramp(start=0.2, end=0.6, begin=0.5, until=0.5), 0.6),
+        (Ramp(start=0.2, end=0.6, begin=0.25, until=0.75), 0.4),
+    ],
 )
 def test_schedules_run_from_start_to_end(schedule, middle):
     schedule = canonical(schedule)
@@ -87,7 +93,17 @@ def test_cosine_starts_and_ends_slowly():
     assert float(s(jnp.float32(0.25))) == pytest.approx((1 + np.cos(np.pi / 4)) / 2)
 
 
-@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_a_ramp_stands_still_before_and_after():
+    s = canonical(Ramp(start=1.0, end=0.2, begin=0.5, until=0.5))
+    assert [float(s(jnp.float32(p))) for p in (0.0, 0.4999, 0.5, 1.0)] == pytest.approx(
+        [1.0, 1.0, 0.2, 0.2]
+    )
+    s = canonical(Ramp(start=1.0, end=0.2, begin=0.2, until=0.6))
+    assert float(s(jnp.float32(0.1))) == 1.0
+    assert float(s(jnp.float32(0.3))) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "ramp"])
 def test_a_recipe_resolves_its_schedules_and_checks_both_ends(kind):
     env = make("bandit/modes", prompts=2, arms=4, modes=1)
     policy = policies.make("tabular", env)
