@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env test test-slow lint format notebooks notebooks-check worlds lock clean
+.PHONY: help demo env test test-slow lint format notebooks notebooks-check docs worlds lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ notebooks: env ## execute the notebooks in place and store their outputs (NOTEBO
 notebooks-check: env ## execute copies of the notebooks and compare their two halves
 	$(BIN)/python scripts/notebooks.py check $(NOTEBOOKS)
 
+docs: env ## build the site into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -c docs -b html -W --keep-going -q . docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 worlds: env ## measure every world, and write the tables of README.md and docs/worlds.md
 	$(BIN)/python benchmarks/worlds.py --json docs/benchmarks/worlds.json
 	$(BIN)/python scripts/worlds_table.py
@@ -52,5 +56,5 @@ lock: ## resolve pyproject.toml anew, for every supported Python at hand
 	done
 
 clean: ## remove the environments, caches and builds (not runs/)
-	rm -rf .venv .venv-* build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-* build dist docs/_build docs/slots docs/reference docs/papers.md .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

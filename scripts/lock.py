@@ -17,7 +17,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TEST_EXTRAS = ("test", "notebooks")
+TEST_EXTRAS = ("test", "notebooks", "docs")
 
 
 def resolve(python: Path, requirements: list[str], constraints: list[str]) -> list[str]:
