@@ -1,3 +1,4 @@
+from . import atlas as atlas
 from . import exact as exact
 from . import measures as measures
 from . import mechanisms as mechanisms
@@ -7,6 +8,9 @@ from . import policies as policies
 from . import recipes as recipes
 from . import rollouts as rollouts
 from .experiments import statistics as statistics
+from .experiments.live import Console as Console
+from .experiments.live import JsonLines as JsonLines
+from .experiments.merge import merge as merge
 from .experiments.population import Arm as Arm
 from .experiments.population import traces as traces
 from .experiments.pretrain import pretrain as pretrain
@@ -23,5 +27,7 @@ from .phenomena import resume as resume
 from .phenomena import run as run
 from .recipes import Recipe as Recipe
 from .recipes import recipe as recipe
+from .scaling import co_scale as co_scale
+from .scaling import scaling_faults as scaling_faults
 
 __version__: str

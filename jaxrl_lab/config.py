@@ -6,6 +6,7 @@ complaint is one line that names the file.
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,22 @@ def folder() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
+def phenomena() -> list[str]:
+    """Names of the phenomena: each has its configuration file."""
+    return sorted(path.stem for path in folder().glob("*.yaml"))
+
+
+def is_path(what: str | Path) -> bool:
+    """Whether ``what`` is a path to a YAML file and not the name of a phenomenon."""
+    text = str(what)
+    return isinstance(what, Path) or "/" in text or text.endswith((".yaml", ".yml"))
+
+
+def unknown_phenomenon(name: str) -> BadInput:
+    """The complaint about a name that no phenomenon has."""
+    return BadInput("phenomenon", name, "a phenomenon, or a path to a .yaml file", phenomena())
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
@@ -65,9 +82,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         BadInput: no such file, too large, not text, not YAML, or not a mapping.
     """
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise BadInput(str(path), f"{size} bytes", f"a file of at most {LARGEST} bytes")
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
+            kind = "directory" if stat.S_ISDIR(found.st_mode) else "not a file"
+            raise BadInput("config", str(path), f"a readable YAML file ({kind})")
+        if found.st_size > LARGEST:
+            size = f"{found.st_size} bytes"
+            raise BadInput(str(path), size, f"a file of at most {LARGEST} bytes")
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except BadInput:
         raise
@@ -100,6 +121,16 @@ def parse_value(text: str) -> Any:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, RecursionError, *_SCALAR_ERRORS):
         return text
+
+
+def parse_values(text: str) -> list[Any]:
+    """Values typed on the command line, separated by commas: ``0.2,0.4``, ``grpo,rloo``.
+
+    Commas within brackets belong to a value: ``[32],[32,32]`` are two. A text that is not YAML is
+    one value.
+    """
+    values = parse_value(f"[{text}]")
+    return values if isinstance(values, list) else [text]
 
 
 def dump_yaml(data: Any) -> str:

@@ -160,7 +160,13 @@ def with_value(built: Recipe, path: str, value: Any) -> Recipe:
 
 
 def parse_slot(slot: str, value: Any) -> tuple[Any, ...]:
-    """Mechanisms of a slot from objects, names, or ``{name: {field: value}}`` mappings."""
+    """Mechanisms of a slot from objects, names, or ``{name: {field: value}}`` mappings.
+
+    The name of a recipe stands for what that recipe has in the slot.
+    """
+    if isinstance(value, str) and value not in catalog()[slot] and value in names():
+        mechanisms: tuple[Any, ...] = getattr(named(value), slot)
+        return mechanisms
     items = list(value) if isinstance(value, list | tuple) else [value]
     return tuple(canonical(_parse_mechanism(slot, item)) for item in items if item is not None)
 

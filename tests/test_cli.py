@@ -1,6 +1,7 @@
-"""The command line: help at once, one line for a mistake, and nothing written for it.
+"""The command line: help at once, plans without training, and what an interrupt leaves.
 
-What a run prints and leaves behind is tested in ``phenomena/test_collapse_cli.py``.
+Mistakes are in ``test_bad_input.py``, sweeps and files of one's own in ``test_own_experiments.py``,
+and what a run prints and leaves behind is tested in ``phenomena/test_collapse_cli.py``.
 """
 
 from __future__ import annotations
@@ -12,29 +13,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import xarray as xr
+from cli_calls import COMMAND, EXPERIMENT, call, spawn
 
-from jaxrl_lab import cli
+import jaxrl_lab as lab
+from jaxrl_lab import doctor
 
-COMMAND = [sys.executable, "-m", "jaxrl_lab.cli"]
+RUN = ["run", "entropy_collapse"]
+GONE = dict.fromkeys(set(doctor.PACKAGES) - {"jax", "flax"}, "")
 TINY = [
     *("--quick", "--quiet"),
     *("--set", "seeds=2", "--set", "environment.prompts=4", "--set", "environment.arms=8"),
     *("--set", "environment.modes=2"),
 ]
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command left on the terminal."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,29 +40,13 @@ def light() -> Iterator[None]:
         yield
 
 
-def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> Said:
-    """``jaxrl-lab ARGUMENTS`` in this process."""
-    capsys.readouterr()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["jaxrl-lab", *arguments])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-    captured = capsys.readouterr()
-    return Said(int(left.value.code or 0), captured.out, captured.err)
-
-
-def spawn(*arguments: str, cwd: Path) -> Said:
-    """The same in a process of its own."""
-    done = subprocess.run(
-        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-    )
-    return Said(done.returncode, done.stdout, done.stderr)
-
-
 # ------------------------------------------------------------------ without jax
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--json"], ["run", "--help"]])
+LIGHT = [["--help"], ["list"], ["list", "--json"], ["run", "--help"], ["sweep", "--help"]]
+
+
+@pytest.mark.parametrize("arguments", LIGHT)
 def test_help_and_lists_are_there_without_jax(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom jaxrl_lab import cli\nsys.argv[1:] = " + repr(arguments) + "\n"
@@ -97,83 +76,81 @@ def test_nothing_at_all_is_a_call_for_help(capsys: pytest.CaptureFixture[str]) -
     said = call(capsys)
     assert said.code == 0
     assert said.out.startswith("Usage:")
-    assert [line.split()[0] for line in said.out.splitlines()[-4:]] == [
-        "list",
-        "plot",
-        "resume",
-        "run",
-    ]
+    listed = [line.split()[0] for line in said.out.partition("Commands:")[2].splitlines()[1:]]
+    assert {"doctor", "list", "plot", "resume", "run", "sweep"} <= set(listed)
     version = call(capsys, "--version")
     assert version.code == 0
     assert "jaxrl-lab" in version.out
 
 
-# ------------------------------------------------------------------ mistakes
+# ------------------------------------------------------------------ plans and the doctor
 
-RUN = ["run", "entropy_collapse"]
-MISTAKES: list[tuple[list[str], str]] = [
-    (["rum"], "command = 'rum': expected a command; nearest valid name: run"),
-    (["run"], "Missing argument 'PHENOMENON'"),
-    (["--jsn"], "No such option"),
-    (["run", "entropy_colapse"], "nearest valid name: entropy_collapse"),
-    (["run", ""], "phenomenon = ''"),
-    (["run", "a\nb"], r"phenomenon = 'a\nb'"),
-    ([*RUN, "--seeds", "two"], "'two' is not a valid integer"),
-    ([*RUN, "--seeds", "0"], "seeds = 0: expected at least 1"),
-    ([*RUN, "--sedes", "2"], "No such option"),
-    ([*RUN, "extra"], "unexpected extra argument"),
-    ([*RUN, "--set", "updates"], "--set = 'updates': expected KEY=VALUE"),
-    ([*RUN, "--set", "=4"], "expected KEY=VALUE"),
-    ([*RUN, "--set", "updats=4"], "nearest valid name: updates"),
-    ([*RUN, "--set", "updates="], "updates = None: expected a valid integer"),
-    ([*RUN, "--set", "updates=[4"], "updates = '[4': expected a valid integer"),
-    ([*RUN, "--set", "updates=off"], "updates = False: expected a number"),
-    ([*RUN, "--set", "a\nb=4"], "a b = 4: expected"),
-    ([*RUN, "--set", "policy=mlp"], "policy = 'mlp': expected a mapping with an id"),
-    ([*RUN, "--set", "recipe=rloo"], "expected arms.NAME.recipe, because every arm sets its own"),
-    ([*RUN, "--set", "arms.grpo.recipe=[grpo]"], "['grpo']: expected the name of a recipe"),
-    ([*RUN, "--set", "environment.id=3"], "environment.id = 3: expected a valid string"),
-    ([*RUN, "--set", "first_seed=-1"], "first_seed = -1"),
-    ([*RUN, "--set", "measure_every=7"], "measure_every = 7: expected a divisor"),
-    ([*RUN, "--set", "breakdown.environment.arms=1"], "environment.arms = 1: expected 2 to"),
-    ([*RUN, "--set", "arms.grop.recipe=rloo"], "nearest valid name: grpo"),
-    ([*RUN, "--set", "arms=5"], "arms = 5"),
-    ([*RUN, "--set", "recipe.group=1"], "recipe.group = 1: expected at least 2"),
-    ([*RUN, "--set", "arms.grpo.recipe.surrogate.hihg=1"], "nearest valid name: high"),
-    ([*RUN, "--out", "file"], "out = 'file': expected a folder that does not exist"),
-    ([*RUN, "--out", "file/below"], "out = 'file/below': expected a writable place"),
-    ([*RUN, "--out", "full"], "out = 'full': expected a folder that does not exist yet"),
-    ([*RUN, "--out", "x" * 300], "expected a writable place (File name too long)"),
-    (["plot"], "Missing argument 'DIR'"),
-    (["plot", "nowhere"], "DIR = 'nowhere': expected a run directory"),
-    (["plot", "full"], "DIR = 'full': expected a run directory"),
-    (["plot", "x" * 300], "expected a run directory"),
-]
+
+def test_a_plan_counts_programs_and_members_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(EXPERIMENT)
+    axes = ["--set", "recipe.surrogate.high=0.2,0.28,0.4", "--set", "recipe.group=4,8"]
+    before = lab.traces()
+    said = call(capsys, "sweep", "mine.yaml", *axes, "--seeds", "5", "--plan")
+    assert said.code == 0
+    assert said.out.startswith("2 programs to compile, 30 policies, 120 policy updates; about ")
+    found = json.loads(call(capsys, "sweep", "mine.yaml", *axes, "--plan", "--json").out)
+    assert [(len(p["arms"]), p["seeds"], p["members"]) for p in found["programs"]] == [
+        (3, 64, 192)
+    ] * 2
+    whole = json.loads(call(capsys, "run", "entropy_collapse", "--plan", "--json").out)
+    assert sum(len(p["arms"]) for p in whole["programs"]) == 16
+    assert lab.traces() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_the_doctor_looks_everywhere_and_counts_its_problems(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = call(capsys, "doctor")
+    assert (said.code, said.err) == (0, "")
+    topics = [line.split()[0] for line in said.out.splitlines()]
+    for topic in ("python", "jax", "flax", "devices", "cache", "memory", "disk"):
+        assert topic in topics
+    assert said.out.endswith("no problem found\n")
+    monkeypatch.setattr(doctor, "versions", lambda: {"jax": "0.11.2", "flax": "0.12.9"} | GONE)
+    said = call(capsys, "doctor", "--json")
+    assert said.code == 1
+    problems = {f["topic"]: f["problem"] for f in json.loads(said.out) if f["problem"]}
+    assert "5596" in problems["versions"]
+    assert problems["six"] == "not installed"
+
+
+def test_the_doctor_survives_what_it_looks_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise RuntimeError(f"{name} is\nbroken today")
+
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    monkeypatch.setenv("JAXRL_LAB_CACHE", "/dev/null/cache")
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    problems = {f.topic: f.problem for f in doctor.examine() if f.problem}
+    assert problems["import flax"] == "flax is broken today"
+    assert problems["cache"] == "cannot be written"
+    assert problems["disk"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"), MISTAKES, ids=[" ".join(a)[:60] for a, _ in MISTAKES]
+    ("found", "bad"),
+    [
+        ({"jax": "0.10.2", "jaxlib": "0.10.2", "flax": "0.12.9"}, False),
+        ({"jax": "0.11.2", "jaxlib": "0.11.2", "flax": "0.12.9"}, True),
+        ({"jax": "0.10.2", "jaxlib": "0.11.0", "flax": "0.12.8"}, True),
+        ({"jax": "0.10.2", "jaxlib": "0.10.1", "gymnax": "1.0.1", "six": "1.17"}, False),
+        ({"jax": "0.10.2", "jaxlib": "0.10.2", "gymnax": "1.0.1", "six": ""}, True),
+    ],
 )
-def test_a_mistake_is_one_line_and_writes_nothing(
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-    text: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("mine")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine").write_text("")
-    before = sorted(tmp_path.rglob("*"))
-    said = call(capsys, *arguments)
-    assert said.code == 2
-    assert said.out == ""
-    (line,) = said.err.splitlines()
-    assert line.startswith("jaxrl-lab: ")
-    assert text in line
-    assert sorted(tmp_path.rglob("*")) == before
-    assert (tmp_path / "file").read_text() == "mine"
+def test_versions_that_do_not_work_together(found: dict[str, str], bad: bool) -> None:
+    assert bool(doctor.bad_pairs(found)) == bad
+
+
+# ------------------------------------------------------------------ mistakes
 
 
 def test_mistakes_from_a_shell(tmp_path: Path) -> None:
@@ -189,22 +166,25 @@ def test_mistakes_from_a_shell(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
-def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
-    # An interrupt waits for the chunk that runs, a twentieth of the updates.
-    long = ["--set", "updates=200000", "--set", "measure_every=100", "--out", "run"]
-    with start(*RUN, *TINY, *long, cwd=tmp_path) as process:
-        wait_for(tmp_path / "run.unfinished" / "manifest.json", process)
-        time.sleep(2)
+def test_an_interrupt_keeps_the_chunk_that_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(EXPERIMENT)
+    long = ["--set", "updates=400000", "--set", "measure_every=20000", "--out", "run", "--quiet"]
+    program = tmp_path / "run.unfinished" / "experiment" / "0"
+    with start("run", "mine.yaml", *long, cwd=tmp_path) as process:
+        wait_for(program / "state-0.npz", process)
         process.send_signal(signal.SIGINT)
         try:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=100)
         finally:
             process.kill()
     assert process.returncode == 130, err
+    assert "stopping after this chunk" in err
     assert "jaxrl-lab resume run" in err
     assert "Traceback" not in err
     assert out == ""
-    assert [p.name for p in tmp_path.iterdir()] == ["run.unfinished"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.yaml", "run.unfinished"]
+    kept = {int(p.stem.removeprefix("state-")) for p in program.glob("state-*.npz")}
+    assert max(kept) >= 20_000, "the chunk in which the interrupt came"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import suppress
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from jaxrl_envs import BadInput
 
 from jaxrl_lab import config
+from jaxrl_lab.experiments import store
+from jaxrl_lab.phenomena.studies import as_study, in_tier
 from jaxrl_lab.recipes import from_mapping
 
 REFUSED = {
@@ -102,6 +105,11 @@ def test_any_text_is_data_or_one_complaint(text):
     config.parse_value(text)
 
 
+def test_values_of_an_axis_from_a_command_line():
+    got = {t: config.parse_values(t) for t in ("0.2,0.4", "[32],[32, 32]", "a: 1,b", "[1", "")}
+    assert list(got.values()) == [[0.2, 0.4], [[32], [32, 32]], [{"a": 1}, "b"], ["[1"], []]
+
+
 plain = st.recursive(
     st.none()
     | st.booleans()
@@ -129,3 +137,37 @@ entries = st.sampled_from(
 def test_any_plain_data_is_a_recipe_or_one_complaint(data):
     with suppress(BadInput):
         assert str(from_mapping(data))
+
+
+SHIPPED = config.read_yaml(config.folder() / "entropy_collapse.yaml")
+OWN = {"environment": {"id": "bandit/modes"}, "recipe": {"group": 4}, "updates": 4, "seeds": 2}
+
+
+@st.composite
+def damaged(draw):
+    """A configuration that was right, with one entry anywhere replaced, removed or renamed."""
+    data = copy.deepcopy(draw(st.sampled_from([SHIPPED, OWN])))
+    place = data
+    while True:
+        key = draw(st.sampled_from(sorted(place)))
+        inner = place[key]
+        if not isinstance(inner, dict) or not inner or draw(st.booleans()):
+            break
+        place = inner
+    how = draw(st.sampled_from(["replace", "remove", "rename"]))
+    value = place.pop(key)
+    if how == "replace":
+        place[key] = draw(plain)
+    elif how == "rename":
+        place[draw(st.text("abc.@/ ", max_size=5)) + key] = value
+    return data
+
+
+@settings(max_examples=300, deadline=None)
+@given(damaged(), st.sampled_from(["quick", "default", "verdict"]))
+def test_a_damaged_configuration_is_a_study_or_one_complaint(data, tier):
+    with suppress(BadInput):
+        study = as_study(data)
+        study = in_tier(study, tier) if "tiers" in study else store.parse_study(study)
+        text = store.study_text(study)
+        assert store.parse_study(config.parse_yaml(text, "x")).experiments == study.experiments

@@ -7,6 +7,14 @@ from jaxrl_lab.exact.attempts import (
     mean_pass_at_k,
     mode_mass,
 )
+from jaxrl_lab.exact.count_policies import (
+    Beliefs,
+    Played,
+    argmax_table,
+    beliefs,
+    play_counts,
+    reference_rules,
+)
 from jaxrl_lab.exact.discounted import (
     Stationary,
     discounted_occupancy,
@@ -44,12 +52,14 @@ from jaxrl_lab.exact.gradients import (
 )
 from jaxrl_lab.exact.group_weight import (
     advantage_tables,
+    group_advantages,
     group_noise,
     group_weight,
     unsampled_push,
 )
 from jaxrl_lab.exact.groups import Moments, compositions, exact_moments, sampled_moments
 from jaxrl_lab.exact.informative import informative_chance
+from jaxrl_lab.exact.interference import own_and_cross
 from jaxrl_lab.exact.levels import tabulate
 from jaxrl_lab.exact.noise import expected_path, linear_noise, normalized_update_moments
 from jaxrl_lab.exact.noisy_verifier import (
@@ -60,6 +70,7 @@ from jaxrl_lab.exact.noisy_verifier import (
     random_reward_change,
     reuse_drift,
 )
+from jaxrl_lab.exact.outer_loop import inner_loop_plateau, plateau, regularized_bandit
 from jaxrl_lab.exact.solutions import (
     log_success,
     solution_count,
@@ -80,12 +91,16 @@ from jaxrl_lab.exact.solve import (
 )
 
 __all__ = [
+    "Beliefs",
     "Moments",
+    "Played",
     "Solution",
     "Stationary",
     "action_occupancy",
     "advantage_tables",
     "advantage_variance",
+    "argmax_table",
+    "beliefs",
     "compositions",
     "covariance",
     "difficulty_weight",
@@ -103,9 +118,11 @@ __all__ = [
     "first_order_entropy_change",
     "flow_invariants",
     "fully_observed",
+    "group_advantages",
     "group_noise",
     "group_weight",
     "informative_chance",
+    "inner_loop_plateau",
     "kl_gradient",
     "linear_noise",
     "log_success",
@@ -122,9 +139,14 @@ __all__ = [
     "occupancy_chi_squared",
     "occupancy_kl",
     "optimal",
+    "own_and_cross",
+    "plateau",
+    "play_counts",
     "policy_gradient",
     "policy_gradient_entropy_change",
     "random_reward_change",
+    "reference_rules",
+    "regularized_bandit",
     "reinforce_entropy_change",
     "replicator_flow",
     "reuse_drift",

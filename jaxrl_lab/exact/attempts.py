@@ -23,7 +23,7 @@ MOST_ATTEMPTS = 1024
 """Largest k of :func:`distinct_solutions`, whose cost grows like k²."""
 
 
-def hit(p: Float[Array, "..."], k: int) -> Float[Array, "..."]:
+def hit(p: Float[Array, "..."], k: int | Float[Array, "..."]) -> Float[Array, "..."]:
     """1 − (1 − p)^k: probability that something of probability p happens within k attempts."""
     # expm1 and log1p keep rare answers: 1 - (1 - 1e-9)^k is 0 in float32.
     sure = p >= 1.0

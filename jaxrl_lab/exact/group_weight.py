@@ -8,6 +8,7 @@ Tables hold those numbers for S = 0 … G; entries for which no such rollout exi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -33,16 +34,17 @@ def advantage_tables(chain: Sequence[Any], G: int) -> tuple[Table, Table]:
     expect(G >= 2, "G", G, "at least 2 rollouts")
     S = jnp.arange(G + 1, dtype=jnp.int32)[:, None]
     rewards = (jnp.arange(G, dtype=jnp.int32)[None] < S).astype(jnp.float32)
-
-    def one(group: Float[Array, "G"]) -> Float[Array, "G"]:
-        batch = _batch(group)
-        for mech in chain:
-            batch = mech(batch, _context())
-        assert batch.advantage is not None
-        return batch.advantage[0, :, 0]
-
-    advantage = jax.vmap(one)(rewards)
+    advantage = jax.vmap(partial(group_advantages, chain))(rewards)
     return advantage[:, 0], advantage[:, -1]
+
+
+def group_advantages(chain: Sequence[Any], rewards: Float[Array, "G"]) -> Float[Array, "G"]:
+    """What the mechanisms of an advantage slot make of one group of one-token answers."""
+    batch = _batch(rewards)
+    for mech in chain:
+        batch = mech(batch, _context())
+    assert batch.advantage is not None
+    return batch.advantage[0, :, 0]
 
 
 def group_weight(right: Table, wrong: Table, p: Float[Array, "..."]) -> Float[Array, "..."]:

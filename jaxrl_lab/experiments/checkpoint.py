@@ -2,28 +2,35 @@
 
 While a study runs, ``DIR.unfinished`` stands beside the run directory it will become:
 
-manifest.json                      the configuration and the versions it runs under
+manifest.json                      the configuration, the versions it runs under, and their digest
 <experiment>/<program>/state-N.npz parameters, optimizer, memories, stream after N updates
 <experiment>/<program>/points-N.npz the points measured in the chunk that ended at N
 
 Keys are not stored: the key of an update is a hash of the seed and the update's number, so a
-resumed run draws what the uninterrupted one would have drawn. Files are written beside their place
-and moved there, in a thread of their own; the last two states are kept, so that a damaged file
-costs one chunk.
+resumed run draws what the uninterrupted one would have drawn. Every file is written beside its
+place and moved there, points before the state that stands for them, in a thread of their own. A
+state names its study and the points it needs, so that what is damaged, missing or of another study
+is noticed; the last two states are kept, so that it costs one chunk.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
+import math
+import re
 import shutil
 import sys
+import tempfile
+import time
 import zipfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent import futures
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,6 +42,10 @@ from jaxrl_lab.types import LearnerState
 MANIFEST = "manifest.json"
 KEPT = 2
 """States kept of each program."""
+PATIENCE = 0.02
+"""Share of the time since the last save that training waits for a write; the rest overlaps."""
+SHOWN = 8
+"""Lines of a difference that a refusal shows."""
 
 Points = Mapping[str, np.ndarray]
 
@@ -50,16 +61,32 @@ class Partway:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The unfinished part of a study."""
+    """The unfinished part of a study.
+
+    Attributes:
+        study: digest of its configuration and versions; states of another one are passed over.
+    """
 
     folder: Path
+    study: str = ""
 
     def program(self, experiment: str, index: int) -> ProgramCheckpoints:
-        """The checkpoints of one program of an experiment."""
-        return ProgramCheckpoints(self.folder / experiment / str(index), [])
+        """The checkpoints of one program of an experiment.
+
+        Raises:
+            BadInput: a name that would lead out of the folder.
+        """
+        if not re.fullmatch(r"(?!\.\.?$)[^/\\\0]+", experiment):
+            raise BadInput("experiments", experiment, "a name that a folder can have")
+        return ProgramCheckpoints(self.folder / experiment / str(index), self.study)
 
     def remove(self) -> None:
         """The study is finished: its run directory has everything."""
+        if not self.folder.is_dir():
+            return
+        for inside in self.folder.iterdir():  # the manifest last: until then it can be reopened
+            if inside.name != MANIFEST:
+                shutil.rmtree(inside, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -69,21 +96,29 @@ def place_of(folder: Path) -> Path:
 
 
 def create(folder: Path, config: str, versions: Mapping[str, str]) -> Checkpoints:
-    """Begin a study that will become ``folder``.
+    """Begin a study that will become ``folder``; its place appears with its manifest in it.
 
     Raises:
         BadInput: an unfinished run stands there already, or the place cannot be written.
     """
     place = place_of(folder)
-    if place.exists():
-        raise BadInput("out", str(folder), f"no unfinished run (jaxrl-lab resume {folder})")
+    manifest = _manifest(config, versions)
+    building = None
     try:
-        place.mkdir(parents=True)
-        text = json.dumps({"config": config, "versions": dict(versions)}, indent=2)
-        (place / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise BadInput("out", str(folder), _already(folder, config))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=".jaxrl_lab-", dir=place.parent))
+        text = json.dumps(manifest, indent=2)
+        (building / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        building.chmod(0o755)
+        building.rename(place)
     except OSError as error:
         raise BadInput("out", str(folder), f"a writable place ({error.strerror})") from None
-    return Checkpoints(place)
+    finally:
+        if building is not None:
+            shutil.rmtree(building, ignore_errors=True)
+    return Checkpoints(place, str(manifest["digest"]))
 
 
 def reopen(folder: Path, versions: Mapping[str, str]) -> tuple[Checkpoints, str]:
@@ -95,47 +130,97 @@ def reopen(folder: Path, versions: Mapping[str, str]) -> tuple[Checkpoints, str]
     place = place_of(folder)
     try:
         manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-        config, then = manifest["config"], dict(manifest["versions"])
+        config, then = str(manifest["config"]), dict(manifest["versions"])
+        whole = manifest == _manifest(config, then)
     except FileNotFoundError:
         raise BadInput("DIR", str(folder), f"an unfinished run ({place.name} beside it)") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise BadInput("DIR", str(folder), f"a readable {place.name}/{MANIFEST}") from None
+    if not whole:
+        expected = f"{place.name}/{MANIFEST} as it was written: its digest is of something else"
+        raise BadInput("DIR", str(folder), expected)
     if then != dict(versions):
-        before, after = (json.dumps(v, indent=0).splitlines() for v in (then, dict(versions)))
-        changed = [line for line in difflib.ndiff(before, after) if line[0] in "+-"]
-        raise BadInput("DIR", str(folder), "the versions it began with: " + " ".join(changed))
-    return Checkpoints(place), str(config)
+        before, after = (json.dumps(v, indent=0, sort_keys=True) for v in (then, dict(versions)))
+        changed = _difference(before, after)
+        raise BadInput("DIR", str(folder), "the versions it began with: " + changed)
+    return Checkpoints(place, str(manifest["digest"])), config
 
 
-@dataclass(frozen=True)
+def _manifest(config: str, versions: Mapping[str, str]) -> dict[str, Any]:
+    said: dict[str, Any] = {"config": config, "versions": dict(versions)}
+    text = json.dumps(said, sort_keys=True)
+    return said | {"digest": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _already(folder: Path, config: str) -> str:
+    """What was expected in place of an unfinished run, and how its configuration differs."""
+    expected = f"no unfinished run (jaxrl-lab resume {folder})"
+    try:
+        text = (place_of(folder) / MANIFEST).read_text(encoding="utf-8")
+        changed = _difference(str(json.loads(text)["config"]), config)
+    except (OSError, ValueError, KeyError, TypeError):
+        return expected
+    return f"{expected}; it has another configuration: {changed}" if changed else expected
+
+
+def _difference(before: str, after: str) -> str:
+    """The lines that differ, on one line: ``- jax: 1 + jax: 2``."""
+    lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm=""))
+    changed = [f"{line[0]} {line[1:].strip()}" for line in lines[2:] if line[0] in "+-"]
+    more = [f"… {len(changed) - SHOWN} more lines"] * (len(changed) > SHOWN)
+    return " ".join([*changed[:SHOWN], *more])
+
+
+@dataclass
 class ProgramCheckpoints:
-    """States and points of one program."""
+    """States and points of one program.
+
+    Attributes:
+        ends: updates after which points were measured so far.
+        unsaved: points that are not on disk, by their end: of this save, or of one that failed.
+        writing: the write under way. saved: when the last one began.
+    """
 
     folder: Path
-    pending: list[Future[None]]
+    study: str = ""
+    ends: list[int] = field(default_factory=list)
+    unsaved: dict[int, Points] = field(default_factory=dict)
+    writing: futures.Future[None] | None = None
+    saved: float = field(default_factory=time.perf_counter)
 
     def save(self, done: int, states: LearnerState, points: Points) -> None:
         """Keep the states after ``done`` updates and the points measured since the last save.
 
-        A place that can no longer be written is reported once and costs nothing but the safety.
+        What was saved before is on disk when this returns. So is this, unless writing takes more
+        than :data:`PATIENCE` of the time since then: that is all that training waits.
+
+        A place that can no longer be written is reported and costs nothing but the safety.
         """
         leaves = {str(i): np.array(x) for i, x in enumerate(jax.tree.leaves(states))}
-        points = {name: np.asarray(x) for name, x in points.items()}
         self.wait()
-        self.pending.append(_writer().submit(self._write, done, leaves, points))
+        self.ends.append(done)
+        self.unsaved[done] = {name: np.asarray(x) for name, x in points.items()}
+        header = {"study": np.array(self.study), "ends": np.array(self.ends)}
+        self.writing = _writer().submit(self._write, done, header | _pack(leaves))
+        now = time.perf_counter()
+        futures.wait([self.writing], timeout=PATIENCE * (now - self.saved))
+        self.saved = now
 
     def wait(self) -> None:
         """Until what was saved last is on disk."""
-        while self.pending:
-            try:
-                self.pending.pop().result()
-            except OSError as error:
-                _warn(f"checkpoint not written: {error.strerror} ({self.folder})")
+        writing, self.writing = self.writing, None
+        try:
+            if writing:
+                writing.result()
+        except OSError as error:
+            _warn(f"checkpoint not written: {error.strerror} ({self.folder})")
 
-    def _write(self, done: int, leaves: dict[str, np.ndarray], points: Points) -> None:
+    def _write(self, done: int, state: dict[str, np.ndarray]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_archive(self._points(done), points)  # first: a state stands for its points
-        write_archive(self._state(done), leaves)
+        for end, points in self.unsaved.items():  # first: a state stands for its points
+            write_archive(self._points(end), _pack(points))
+        write_archive(self._state(done), state)
+        self.unsaved.clear()
         for old in self._saved()[KEPT:]:
             self._state(old).unlink(missing_ok=True)
 
@@ -147,21 +232,31 @@ class ProgramCheckpoints:
         """
         for done in self._saved():
             try:
-                states = self._read_states(done, like)
-                ends = sorted(int(p.stem.split("-")[1]) for p in self.folder.glob("points-*.npz"))
-                points = [read_archive(self._points(n)) for n in ends if n <= done]
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+                states, ends = self._read_states(done, like)
+                points = [_unpack(read_archive(self._points(end))) for end in ends]
+            except (
+                OSError,
+                ValueError,
+                KeyError,
+                TypeError,
+                zipfile.BadZipFile,
+                EOFError,
+            ) as error:
                 _warn(f"damaged checkpoint passed over: {self._state(done)} ({error})")
                 continue
+            self.ends = ends
             return Partway(done, states, points)
         return None
 
     def _saved(self) -> list[int]:
-        found = [int(p.stem.split("-")[1]) for p in self.folder.glob("state-*.npz")]
-        return sorted(found, reverse=True)
+        names = (re.fullmatch(r"state-(\d+)\.npz", p.name) for p in self.folder.glob("state-*"))
+        return sorted((int(name[1]) for name in names if name), reverse=True)
 
-    def _read_states(self, done: int, like: LearnerState) -> LearnerState:
-        stored, wanted = read_archive(self._state(done)), jax.tree.leaves(like)
+    def _read_states(self, done: int, like: LearnerState) -> tuple[LearnerState, list[int]]:
+        archive, wanted = read_archive(self._state(done)), jax.tree.leaves(like)
+        if str(archive["study"]) != self.study:
+            raise ValueError("it belongs to another study")
+        ends, stored = [int(n) for n in archive["ends"]], _unpack(archive)
         if len(stored) != len(wanted):
             raise ValueError(f"{len(stored)} arrays where {len(wanted)} belong")
         leaves = []
@@ -173,7 +268,7 @@ class ProgramCheckpoints:
                 raise ValueError(f"array {i} is {x.dtype}{x.shape}, not {leaf.dtype}{leaf.shape}")
             leaves.append(jax.numpy.asarray(x))
         states: LearnerState = jax.tree.unflatten(jax.tree.structure(like), leaves)
-        return states
+        return states, ends
 
     def _state(self, done: int) -> Path:
         return self.folder / f"state-{done}.npz"
@@ -182,11 +277,31 @@ class ProgramCheckpoints:
         return self.folder / f"points-{done}.npz"
 
 
+def _pack(arrays: Points) -> dict[str, np.ndarray]:
+    """Arrays as one, with names, types and shapes: an archive takes long for each it holds."""
+    form = [(name, x.dtype.str, x.shape) for name, x in arrays.items()]
+    flat = [np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in arrays.values()]
+    flat.append(np.zeros(0, np.uint8))  # where there are no arrays
+    return {"form": np.array(json.dumps(form)), "bytes": np.concatenate(flat)}
+
+
+def _unpack(archive: Points) -> dict[str, np.ndarray]:
+    """What :func:`_pack` was given."""
+    arrays, left = {}, archive["bytes"]
+    for name, kind, shape in json.loads(str(archive["form"])):
+        size = math.prod(shape) * np.dtype(kind).itemsize
+        arrays[name] = left[:size].view(kind).reshape(shape)
+        left = left[size:]
+    if left.size:
+        raise ValueError(f"{left.size} bytes too many")
+    return arrays
+
+
 def _warn(text: str) -> None:
     print(f"jaxrl-lab: {text}", file=sys.stderr)
 
 
 @cache
-def _writer() -> ThreadPoolExecutor:
-    """The one thread that writes, so that training never waits for a disk."""
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="jaxrl-lab-checkpoint")
+def _writer() -> futures.ThreadPoolExecutor:
+    """The one thread that writes, so that training does not wait for a slow disk."""
+    return futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="jaxrl-lab-checkpoint")

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from jaxrl_lab.cache import cache_folder as cache_folder
 from jaxrl_lab.cache import forget_programs, use_compilation_cache
 from jaxrl_lab.experiments import spec
 from jaxrl_lab.experiments.checkpoint import ProgramCheckpoints
+from jaxrl_lab.experiments.live import Listening, Logger
 from jaxrl_lab.experiments.population import (
     Arm,
     Compiled,
@@ -33,8 +34,9 @@ from jaxrl_lab.experiments.population import (
     run_program,
 )
 from jaxrl_lab.experiments.progress import Progress
-from jaxrl_lab.experiments.result import Result, assemble
-from jaxrl_lab.learners.policy_gradient import PolicyGradient, Tape
+from jaxrl_lab.experiments.result import Description, Result, assemble, further_dimensions
+from jaxrl_lab.experiments.retrain import moment
+from jaxrl_lab.learners.policy_gradient import Tape
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.recipes import Recipe
 from jaxrl_lab.types import LearnerState, Tree
@@ -65,11 +67,13 @@ class Running:
         seeds: tuple[int, ...],
         measure: Measure,
         every: int,
-        describe: dict[str, tuple[str, str]],
+        describe: dict[str, Description],
+        common_noise: bool,
     ) -> None:
         self.arms, self.updates, self.seeds = arms, updates, seeds
         self.measure, self.every, self.describe = measure, every, describe
-        self._waiting = iter(group_arms(arms))
+        self.common_noise = common_noise
+        self._waiting = iter(group_arms(arms, common_noise))
         self._jobs: deque[Future[Compiled]] = deque()
         self._compile_ahead(AHEAD)
 
@@ -79,12 +83,16 @@ class Running:
             self._jobs.append(_compiler().submit(compile_program, *arguments))
 
     def result(
-        self, progress: Progress | None = None, checkpoints: Callable[[int], Any] | None = None
+        self,
+        progress: Progress | None = None,
+        checkpoints: Callable[[int], Any] | None = None,
+        loggers: Sequence[Logger] = (),
     ) -> Result:
         """Train every arm on every seed, program after program.
 
         Args:
             checkpoints: number of a program -> its checkpoints, to keep and to go on from.
+            loggers: told of every chunk.
         """
         progress = progress or Progress(quiet=True)
         progress.start(self.updates * len(self.arms) * len(self.seeds))
@@ -92,7 +100,15 @@ class Running:
             trained: list[Trained] = []
             while self._jobs:
                 saved = checkpoints(len(trained)) if checkpoints else None
-                trained.append(self._train(self._jobs.popleft().result(), progress, saved))
+                compiled = self._jobs.popleft().result()
+                for name, shape in measured_shapes(compiled).items():  # before any training
+                    further_dimensions(name, self.describe.get(name, ()), len(shape) - 3)
+                listeners = [*loggers, *([] if progress.quiet else [progress])]
+                if listeners:
+                    # It stands in for the checkpoints, which are told of every chunk.
+                    heard = Listening(compiled.program.names, self.every, listeners, saved)
+                    saved = cast(ProgramCheckpoints, heard)
+                trained.append(self._train(compiled, progress, saved))
                 forget_programs()
                 self._compile_ahead(1)
             return self._assemble(trained)
@@ -137,7 +153,16 @@ class Running:
         ordered = {name: curves[name] for name in self.arms}
         dataset = assemble(ordered, stopped, self.seeds, self.every, self.describe)
         seconds = {", ".join(one.names): one.seconds for one in trained}
-        return Result(dataset, self.arms, self.updates, self.seeds, self.measure, params, seconds)
+        return Result(
+            dataset,
+            self.arms,
+            self.updates,
+            self.seeds,
+            self.measure,
+            params,
+            seconds,
+            self.common_noise,
+        )
 
 
 @dataclass(frozen=True)
@@ -148,6 +173,12 @@ class Trained:
     state: LearnerState
     curves: dict[str, np.ndarray]
     seconds: dict[str, float]
+
+
+def measured_shapes(compiled: Compiled) -> dict[str, tuple[int, ...]]:
+    """Shape ``[1, arms, seeds, …]`` of every measure of a program."""
+    found: Mapping[str, Any] = cast(Any, compiled.measure).out_info
+    return {name: x.shape for name, x in found.items()}
 
 
 @cache
@@ -168,12 +199,15 @@ def start_arms(
     seeds: Sequence[int],
     measure: Measure = no_measure,
     every: int = 1,
-    describe: Mapping[str, tuple[str, str]] | None = None,
+    describe: Mapping[str, Description] | None = None,
+    common_noise: bool = True,
 ) -> Running:
     """Check a run and start it, one compiled program per structure among the arms.
 
     Args:
-        describe: unit and description of the measures, for the dataset.
+        describe: unit and description of the measures, for the dataset; a measure that is an
+            array has the names of its dimensions as a third entry.
+        common_noise: whether arms of one seed share all their noise, for paired differences.
 
     Raises:
         BadInput: an arm that cannot run, or sizes that do not fit.
@@ -187,7 +221,7 @@ def start_arms(
             raise BadInput("seeds", seed, "numbers from 0 to 2^32 - 1")
     expect(updates >= 1, "updates", updates, "at least 1 update")
     expect(every >= 1 and updates % every == 0, "measure_every", every, f"a divisor of {updates}")
-    return Running(dict(arms), updates, seeds, measure, every, dict(describe or {}))
+    return Running(dict(arms), updates, seeds, measure, every, dict(describe or {}), common_noise)
 
 
 def run_arms(
@@ -197,14 +231,26 @@ def run_arms(
     seeds: Sequence[int],
     measure: Measure = no_measure,
     every: int = 1,
-    describe: Mapping[str, tuple[str, str]] | None = None,
+    describe: Mapping[str, Description] | None = None,
+    common_noise: bool = True,
     progress: Progress | None = None,
+    log: Sequence[Logger] = (),
 ) -> Result:
-    """Train every arm on every seed: :func:`start_arms`, then wait."""
+    """Train every arm on every seed: :func:`start_arms`, then wait.
+
+    Args:
+        log: loggers that are told of every chunk, for example ``[lab.JsonLines("log.jsonl")]``.
+    """
     running = start_arms(
-        arms, updates=updates, seeds=seeds, measure=measure, every=every, describe=describe
+        arms,
+        updates=updates,
+        seeds=seeds,
+        measure=measure,
+        every=every,
+        describe=describe,
+        common_noise=common_noise,
     )
-    return running.result(progress)
+    return running.result(progress, loggers=log)
 
 
 def train(
@@ -216,12 +262,22 @@ def train(
     seeds: int | Sequence[int] = 1,
     measure: Measure = no_measure,
     every: int = 1,
+    describe: Mapping[str, Description] | None = None,
+    log: Sequence[Logger] = (),
 ) -> Result:
     """Train one recipe: ``lab.train("bandit/modes", "tabular", "grpo", updates=100, seeds=8)``."""
     arm = make_arm(env, policy, recipe)
     many = range(seeds) if isinstance(seeds, int) else seeds
     name = arm.recipe.name
-    return run_arms({name: arm}, updates=updates, seeds=many, measure=measure, every=every)
+    return run_arms(
+        {name: arm},
+        updates=updates,
+        seeds=many,
+        measure=measure,
+        every=every,
+        describe=describe,
+        log=log,
+    )
 
 
 def make_arm(env: str | Environment, policy: str | Policy, recipe: str | Recipe) -> Arm:
@@ -239,7 +295,10 @@ def sweep(
     seeds: int | Sequence[int] | None = None,
     measure: Measure = no_measure,
     every: int | None = None,
+    describe: Mapping[str, Description] | None = None,
+    common_noise: bool = True,
     progress: Progress | None = None,
+    log: Sequence[Logger] = (),
 ) -> Result:
     """Every combination of the given values as an arm, in as few programs as possible.
 
@@ -258,7 +317,15 @@ def sweep(
     sizes |= {k: v for k, v in given.items() if v is not None}
     if isinstance(sizes["seeds"], int):
         sizes["seeds"] = range(sizes["seeds"])
-    return run_arms(arms, **sizes, measure=measure, progress=progress)
+    return run_arms(
+        arms,
+        **sizes,
+        measure=measure,
+        describe=describe,
+        common_noise=common_noise,
+        progress=progress,
+        log=log,
+    )
 
 
 def _with_settings(arm: Arm, settings: Mapping[str, Any]) -> Arm:
@@ -281,27 +348,12 @@ def debug(result: Result, *, arm: str, seed: int, update: int) -> Tape:
     Raises:
         BadInput: unknown arm or seed, an update outside the run, or a result read from disk.
     """
-    if arm not in result.arms:
-        raise BadInput("arm", arm, "an arm of a result of this session", result.arms)
-    if seed not in result.seeds:
-        raise BadInput(
-            "seed", seed, f"a seed of the result ({result.seeds[0]} … {result.seeds[-1]})"
-        )
-    if not 0 <= update < result.updates:
-        raise BadInput("update", update, f"an update between 0 and {result.updates - 1}")
-    chosen = result.arms[arm]
-    learner = PolicyGradient(chosen.env, chosen.policy)
-    key = jax.random.key(seed)
-    world = jax.jit(learner.world)(chosen.env_params)
-    state: LearnerState = jax.jit(learner.init)(chosen.recipe, world, key, chosen.base)
-    step = jax.jit(learner.update)
-    total = jnp.int32(result.updates)
-    for t in range(update):
-        state, _ = step(
-            chosen.recipe, world, state, jax.random.fold_in(key, t), jnp.int32(t), total
-        )
+    chosen = result.member(arm, seed)
+    expect(0 <= update < result.updates, "update", update, f"0 to {result.updates - 1}")
+    key = result.key(arm, seed)
+    at = moment(chosen, key, update, result.updates)
     tape: Tape = []
     with jax.disable_jit():
-        t = jnp.int32(update)
-        learner.update(chosen.recipe, world, state, jax.random.fold_in(key, t), t, total, tape)
+        t, total = jnp.int32(update), jnp.int32(result.updates)
+        at.learner.update(at.recipe, at.world, at.state, at.key, t, total, tape)
     return tape

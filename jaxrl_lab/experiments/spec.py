@@ -28,6 +28,7 @@ from jaxrl_envs.validate import coerce
 
 from jaxrl_lab import policies, recipes
 from jaxrl_lab.experiments.box import Box
+from jaxrl_lab.experiments.labels import short_paths, value_label
 from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.types import Tree
@@ -104,6 +105,8 @@ class Experiment:
             inner = rest[len(name) + 1 :]
             own = _flatten_arm(name, {inner: value} if inner else value)
             return replace(self, arms=self.arms | {name: self.arms[name] | own})
+        if head == "arms":
+            raise BadInput(path, value, "arms.NAME.PATH, an entry of an arm")
         if head not in ROOTS:
             raise unknown_key(path, value, [*SIZES, *ROOTS, "arms"])
         new = _flatten(path, value)
@@ -152,11 +155,14 @@ def grid(experiment: Experiment, axes: Mapping[str, Any]) -> Experiment:
         _known_root(path, values)
         if not isinstance(values, list | tuple) or not values:
             raise BadInput(path, values, "a list of at least one value to sweep over")
+        labels = {value_label(value) for value in values}
+        expect(len(labels) == len(values), path, values, "values that differ")
     arms: dict[str, Settings] = {}
+    short = short_paths(axes)
     for name, own in experiment.arms.items():
         for combination in product(*axes.values()):
             point = dict(zip(axes, combination, strict=True))
-            label = ", ".join(f"{p.rpartition('.')[2]}={_label(v)}" for p, v in point.items())
+            label = ", ".join(f"{short[p]}={value_label(v)}" for p, v in point.items())
             full = f"{name}: {label}" if len(experiment.arms) > 1 else label
             flat: Settings = {}
             for path, value in point.items():
@@ -184,6 +190,20 @@ def build_arm(common: Settings, own: Settings) -> Arm:
     for path, value in [*_below("recipe", common).items(), *_below("recipe", own).items()]:
         start = recipes.with_value(start, path, value)
     return Arm(env, env_params, policy, start, base)
+
+
+def effective(common: Settings, own: Settings) -> Settings:
+    """All settings of an arm in one mapping, which builds the same arm with nothing in common.
+
+    What is common below an entry that the arm replaces as a whole is moot and left out.
+    """
+    whole = [f"{path}." for path in own if path not in ROOTS]
+    kept = {
+        path: value
+        for path, value in _without_options_of_another(common, own).items()
+        if path not in own and not any(path.startswith(start) for start in whole)
+    }
+    return kept | own
 
 
 def _without_options_of_another(common: Settings, own: Settings) -> Settings:
@@ -282,10 +302,6 @@ def _mapping(key: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise BadInput(key, value, "a mapping")
     return value
-
-
-def _label(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value}"
 
 
 @dataclass(frozen=True)

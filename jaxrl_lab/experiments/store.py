@@ -2,6 +2,7 @@
 
 config.yaml     the study as it ran, every number in it
 results.nc      labelled curves, one group per experiment, versions as attributes
+params.npz      final parameters of every member, where they are small
 verdicts.json   claims, their hash, the verdicts
 figure.png      and figure.svg
 """
@@ -19,18 +20,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import yaml
 from jaxrl_envs import BadInput
 from jaxrl_envs.errors import expect
 
 from jaxrl_lab import config
+from jaxrl_lab.cache import read_archive, write_archive
 from jaxrl_lab.experiments.box import parse_box
 from jaxrl_lab.experiments.spec import Study, parse_experiment
+from jaxrl_lab.types import Tree
 
 if TYPE_CHECKING:
     import xarray as xr
 
 CONFIG, RESULTS, VERDICTS = "config.yaml", "results.nc", "verdicts.json"
+PARAMS = "params.npz"
+MOST_PARAMS = 64 * 2**20
+"""Bytes of final parameters that a run directory holds at most; beyond, they are trained again."""
 PACKAGES = ("jaxrl-lab", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "xarray")
 
 
@@ -132,6 +139,50 @@ def write_results(folder: Path, datasets: Mapping[str, xr.Dataset], about: str =
         mode: Literal["a", "w"] = "a" if (folder / RESULTS).exists() else "w"
         stamped = dataset.assign_attrs(attributes)
         stamped.to_netcdf(folder / RESULTS, mode=mode, group=name, engine="h5netcdf")
+
+
+def write_params(folder: Path, params: Mapping[str, Mapping[str, Tree]]) -> None:
+    """Final parameters by experiment and arm, leading axis ``seed``; nothing where they are large.
+
+    An archive of plain arrays, each named by its path as a JSON list.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for experiment, by_arm in params.items():
+        for arm, tree in by_arm.items():
+            for path, leaf in _leaves(tree):
+                arrays[json.dumps([experiment, arm, *path])] = np.asarray(leaf)
+    if arrays and sum(x.nbytes for x in arrays.values()) <= MOST_PARAMS:
+        write_archive(folder / PARAMS, arrays)
+
+
+def read_params(folder: Path) -> dict[str, dict[str, Tree]]:
+    """Final parameters by experiment and arm; empty where the run directory has none.
+
+    Raises:
+        BadInput: a damaged file.
+    """
+    if not os.path.isfile(folder / PARAMS):
+        return {}
+    params: dict[str, Any] = {}
+    try:
+        for name, leaf in read_archive(folder / PARAMS).items():
+            inner, path = params, json.loads(name)
+            if not isinstance(path, list):
+                raise ValueError("no path")
+            for key in path[:-1]:
+                inner = inner.setdefault(key, {})
+            inner[path[-1]] = leaf
+    except Exception as error:  # whatever a damaged archive and names of another program make
+        reason = type(error).__name__
+        raise BadInput("DIR", str(folder), f"a readable {PARAMS} ({reason})") from None
+    return params
+
+
+def _leaves(tree: Tree, path: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
+    """Leaves of nested dicts, with their keys."""
+    if not isinstance(tree, Mapping):
+        return [(path, tree)]
+    return [found for key, inner in tree.items() for found in _leaves(inner, (*path, key))]
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxrl_envs import BadInput
-
 from jaxrl_lab import config
 from jaxrl_lab.experiments import checkpoint, store
 from jaxrl_lab.experiments.claims import claims_hash
+from jaxrl_lab.experiments.plan import Plan
+from jaxrl_lab.experiments.plan import plan as plan_experiments
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.spec import Study
+from jaxrl_lab.experiments.sweep import expand, is_sweep, with_grid
 from jaxrl_lab.phenomena.box import BoxReport, read_box
 from jaxrl_lab.phenomena.core import (
     Analysis,
     Phenomenon,
     Report,
     build_study,
+    check_experiments,
     conclude,
     load_study,
     names,
     run_study,
 )
+from jaxrl_lab.phenomena.grid import swept
+from jaxrl_lab.phenomena.studies import UNCLAIMED, restrict
+from jaxrl_lab.phenomena.unclaimed import without_claims
 
 
 def find(name: str) -> Phenomenon:
@@ -36,13 +41,13 @@ def find(name: str) -> Phenomenon:
         BadInput: unknown name, with the nearest one.
     """
     if name not in names():
-        raise BadInput("phenomenon", name, "a phenomenon", names())
+        raise config.unknown_phenomenon(name)
     phenomenon: Phenomenon = importlib.import_module(f"{__name__}.{name}").PHENOMENON
     return phenomenon
 
 
 def run(
-    name: str,
+    what: str | Path,
     *,
     tier: str = "default",
     seeds: int | None = None,
@@ -50,9 +55,11 @@ def run(
     out: str | Path | None = None,
     quiet: bool = True,
 ) -> Report:
-    """Run a phenomenon: ``lab.run("entropy_collapse", seeds=64)``.
+    """Run a phenomenon, or a file of your own: ``lab.run("entropy_collapse", seeds=64)``.
 
     Args:
+        what: name of a phenomenon, or path to a YAML file: a phenomenon's configuration with lines
+            changed, the ``config.yaml`` of a run, or an experiment of your own, without claims.
         tier: ``quick``, ``default`` or ``verdict``.
         seeds: of every experiment, in place of the tier's.
         settings: dotted paths and values, in place of the configuration's.
@@ -61,17 +68,93 @@ def run(
     Raises:
         BadInput: anything that cannot be used, before any training starts.
     """
-    phenomenon, study = find(name), load_study(name, tier)
-    if seeds is not None:
-        study = study.with_setting("seeds", seeds)
-    for path, value in (settings or {}).items():
+    settings = ({} if seeds is None else {"seeds": seeds}) | dict(settings or {})
+    return start(changed_study(what, tier, settings), out, quiet)
+
+
+def sweep(
+    what: str | Path,
+    axes: Mapping[str, Sequence[Any]],
+    *,
+    tier: str = "default",
+    seeds: int = 64,
+    settings: Mapping[str, Any] | None = None,
+    experiment: str | None = None,
+    arms: Sequence[str] = (),
+    out: str | Path | None = None,
+    quiet: bool = True,
+) -> Report:
+    """Run every point of a grid: ``sweep("entropy_collapse", {"recipe.group": [4, 8]})``.
+
+    Args:
+        axes: values by dotted path, sizes such as ``updates`` included.
+        seeds: of every point, other ones than those of the claims.
+        experiment, arms: all there is to train; then no claim is decided.
+        what, tier, settings, out, quiet: as :func:`run` takes them.
+
+    Raises:
+        BadInput: anything that cannot be used, before any training starts.
+    """
+    study = changed_study(what, tier, settings or {}, experiment, arms)
+    return start(with_grid(study, axes, seeds), out, quiet)
+
+
+def changed_study(
+    what: str | Path,
+    tier: str,
+    settings: Mapping[str, Any],
+    experiment: str | None = None,
+    arms: Sequence[str] = (),
+) -> Study:
+    """The study of a phenomenon or a file, restricted and changed as asked."""
+    study = load_study(what, tier)
+    if experiment is not None or arms:
+        study = restrict(study, experiment, arms)
+    for path, value in settings.items():
         study = study.with_setting(path, value)
+    return study
+
+
+def prepare(study: Study) -> tuple[Phenomenon, Study]:
+    """What a study measures and decides, and the experiments it trains: of a sweep, all points.
+
+    Raises:
+        BadInput: an unknown phenomenon, or a sweep over what is no setting.
+    """
+    name = study.name.removesuffix(UNCLAIMED)
+    phenomenon = find(name) if name else None
+    if phenomenon is None or study.name != name:
+        phenomenon = without_claims(study, phenomenon)
+    if not is_sweep(study):
+        return phenomenon, study
+    points = expand(study)
+    return swept(phenomenon, points), points.study
+
+
+def plan(study: Study) -> Plan:
+    """What :func:`start` would compile and run: nothing is compiled or trained for it.
+
+    Raises:
+        BadInput: as :func:`start`, but for the run directory.
+    """
+    phenomenon, trained = prepare(study)
+    check_experiments(phenomenon, trained)
+    return plan_experiments(trained.experiments)
+
+
+def start(study: Study, out: str | Path | None = None, quiet: bool = True) -> Report:
+    """Run a study and write its run directory, if it has one.
+
+    Raises:
+        BadInput: anything that cannot be used, before any training starts.
+    """
+    phenomenon, trained = prepare(study)
     if out is None:
-        return run_study(phenomenon, study, quiet)
+        return replace(run_study(phenomenon, trained, quiet), study=study)
     folder, text = Path(out), store.study_text(study)  # refused now, not after the training
     store.claim_folder(folder)
     begin = partial(checkpoint.create, folder, text, store.versions())
-    return _finish(phenomenon, study, quiet, begin, folder)
+    return _finish(study, quiet, begin, folder)
 
 
 def resume(folder: str | Path, *, quiet: bool = True) -> Report:
@@ -85,19 +168,19 @@ def resume(folder: str | Path, *, quiet: bool = True) -> Report:
     """
     folder = Path(folder)
     saved, text = checkpoint.reopen(folder, store.versions())
+    if (folder / store.VERDICTS).is_file():  # cut when all was written: tidying up is left
+        saved.remove()
+        return load(folder)
     store.claim_folder(folder)
     study = store.parse_study(config.parse_yaml(text, "manifest.json"))
-    return _finish(find(study.name), study, quiet, lambda: saved, folder)
+    return _finish(study, quiet, lambda: saved, folder)
 
 
 def _finish(
-    phenomenon: Phenomenon,
-    study: Study,
-    quiet: bool,
-    begin: Callable[[], checkpoint.Checkpoints],
-    folder: Path,
+    study: Study, quiet: bool, begin: Callable[[], checkpoint.Checkpoints], folder: Path
 ) -> Report:
-    report = run_study(phenomenon, study, quiet, begin).save(folder)
+    phenomenon, trained = prepare(study)
+    report = replace(run_study(phenomenon, trained, quiet, begin), study=study).save(folder)
     checkpoint.Checkpoints(checkpoint.place_of(folder)).remove()
     return report
 
@@ -110,24 +193,26 @@ def load(folder: str | Path) -> Report:
     """
     folder = Path(folder)
     study = store.read_study(folder)
-    phenomenon = find(study.name)
-    arms = build_study(phenomenon, study)
-    datasets = store.read_results(folder, list(study.experiments))
+    phenomenon, trained = prepare(study)
+    arms = build_study(phenomenon, trained)
+    datasets = store.read_results(folder, list(trained.experiments))
+    params = store.read_params(folder)
     runs = {
         name: Result(
             dataset,
             arms[name],
-            study.experiments[name].updates,
+            trained.experiments[name].updates,
             tuple(int(s) for s in dataset["seed"].values),
             phenomenon.measures[name][0],
+            params.get(name, {}),
         )
         for name, dataset in datasets.items()
     }
-    report = conclude(phenomenon, study, runs)
+    report = conclude(phenomenon, trained, runs)
     said = store.read_verdicts(folder)
     if said.get("box") is not None and said.get("claims_hash") == claims_hash(phenomenon.claims):
         report = replace(report, box=read_box(said["box"], phenomenon.claims))
-    return replace(report, folder=folder)
+    return replace(report, study=study, folder=folder)
 
 
 __all__ = [
@@ -141,4 +226,5 @@ __all__ = [
     "names",
     "resume",
     "run",
+    "sweep",
 ]

@@ -6,20 +6,21 @@ so a box costs as many compilations as it has structures, however many cells.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxrl_envs.errors import expect
 
 from jaxrl_lab.cache import forget_programs
-from jaxrl_lab.experiments.box import Box, parse_box
-from jaxrl_lab.experiments.claims import Claim
+from jaxrl_lab.experiments.box import Box
+from jaxrl_lab.experiments.checkpoint import Checkpoints
 from jaxrl_lab.experiments.progress import Progress
 from jaxrl_lab.experiments.result import Result
-from jaxrl_lab.experiments.run import run_arms
+from jaxrl_lab.experiments.robustness import BoxReport as BoxReport
+from jaxrl_lab.experiments.robustness import percent as percent
+from jaxrl_lab.experiments.robustness import read_box as read_box
+from jaxrl_lab.experiments.run import start_arms
 from jaxrl_lab.experiments.spec import Experiment, Study
 
 if TYPE_CHECKING:
@@ -29,73 +30,16 @@ MIN_ARRIVED = 0.8
 """Share of a cell's seeds that must arrive for the cell to count."""
 
 
-@dataclass(frozen=True)
-class BoxReport:
-    """The metric of every claim in every cell.
-
-    Attributes:
-        estimate: mean over the seeds of a cell, ``[claims, *box.shape]``; NaN where too few
-            seeds arrived.
-    """
-
-    box: Box
-    claims: tuple[Claim, ...]
-    estimate: np.ndarray
-
-    @property
-    def holds(self) -> np.ndarray:
-        """Whether the mean lies beyond the smallest effect, as claimed; NaN without a mean."""
-        signs = [1.0 if c.direction == "greater" else -1.0 for c in self.claims]
-        effects = [c.effect for c in self.claims]
-        over = (slice(None), *[None] * len(self.box.shape))
-        margin = np.array(signs)[over] * (self.estimate - np.array(effects)[over])
-        return np.where(np.isfinite(margin), margin > 0, np.nan)
-
-    def share(self, claim: int, axis: int | None = None, level: int = 0) -> float:
-        """Share of the cells (of one level of an axis) in which a claim holds; NaN if of none."""
-        cells = self.holds[claim]
-        cells = cells if axis is None else np.take(cells, level, axis)
-        known = cells[np.isfinite(cells)]
-        return float(known.mean()) if known.size else float("nan")
-
-    def rows(self) -> list[tuple[str, str, int, float, list[list[float]]]]:
-        """Per claim: id, effect, cells without an answer, share, and share by axis and level."""
-        return [
-            (
-                claim.id,
-                f"{'>' if claim.direction == 'greater' else '<'} {claim.effect:g}",
-                int(np.isnan(self.holds[i]).sum()),
-                self.share(i),
-                [[self.share(i, a, k) for k in range(n)] for a, n in enumerate(self.box.shape)],
-            )
-            for i, claim in enumerate(self.claims)
-        ]
-
-    def __str__(self) -> str:
-        cells = int(np.prod(self.box.shape))
-        width = max(len(c.id) for c in self.claims)
-        each = f"{self.box.seeds} seeds each"
-        lines = [f"Robustness: share of {cells} cells where the claim holds ({each})"]
-        for name, _, unknown, share, axes in self.rows():
-            never = f", {unknown} cells without an answer" if unknown else ""
-            lines.append(f"  {name:<{width}}  {percent(share)}{never}")
-            for (axis, levels), shares in zip(self.box.axes.items(), axes, strict=True):
-                by = ", ".join(f"{k}: {percent(s)}" for k, s in zip(levels, shares, strict=True))
-                lines.append(f"  {'':<{width}}    {axis}: {by}")
-        return "\n".join(lines)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as strict JSON has it."""
-        means = np.where(np.isfinite(self.estimate), self.estimate, np.nan).astype(object)
-        means[np.isnan(self.estimate)] = None
-        return {
-            "box": self.box.to_mapping(),
-            "estimate": {c.id: m.tolist() for c, m in zip(self.claims, means, strict=True)},
-        }
-
-
-def run_box(phenomenon: Phenomenon, study: Study, quiet: bool = True) -> BoxReport:
+def run_box(
+    phenomenon: Phenomenon,
+    study: Study,
+    quiet: bool = True,
+    checkpoints: Checkpoints | None = None,
+) -> BoxReport:
     """Train every cell of a study's box, and ask every claim of every cell.
+
+    Args:
+        checkpoints: of the study; what was trained of the box before a cut is not trained again.
 
     Raises:
         BadInput: the study has no box, or a cell cannot run; before anything is trained.
@@ -113,10 +57,12 @@ def run_box(phenomenon: Phenomenon, study: Study, quiet: bool = True) -> BoxRepo
         for sizes in {_sizes(cell.experiments[name]) for cell in cells}
     }
     for (name, sizes), (arms, members) in plans.items():
-        del sizes
         first = cells[next(iter(members))].experiments[name]
         progress = Progress(quiet, f"{study.name}/box/{name}")
-        whole = run_arms(arms, **first.sizes, **phenomenon.measuring(name), progress=progress)
+        running = start_arms(arms, **first.sizes, **phenomenon.measuring(name))
+        place = f"box {name} {sizes[0]}x{sizes[1]}"
+        kept = partial(checkpoints.program, place) if checkpoints else None
+        whole = running.result(progress, kept)
         for cell, names in members.items():
             runs[cell][name] = whole.part(names)
     estimate = np.full((len(phenomenon.claims), len(cells)), np.nan)
@@ -158,15 +104,3 @@ def _mean(sample: np.ndarray) -> float:
     arrived = sample[np.isfinite(sample)]
     enough = arrived.size >= MIN_ARRIVED * sample.size and arrived.size > 0
     return float(arrived.mean()) if enough else float("nan")
-
-
-def percent(share: float) -> str:
-    """A share in per cent; a dash where it is of nothing."""
-    return "—" if np.isnan(share) else f"{100 * share:.0f} %"
-
-
-def read_box(data: Mapping[str, Any], claims: tuple[Claim, ...]) -> BoxReport:
-    """A report from what :meth:`BoxReport.as_dict` wrote."""
-    box = parse_box(data["box"])
-    rows = [np.array(data["estimate"][c.id], dtype=np.float64) for c in claims]
-    return BoxReport(box, claims, np.stack(rows).reshape(-1, *box.shape))

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxrl_envs import BadInput
 
-from jaxrl_lab import config, plots
+from jaxrl_lab import plots
 from jaxrl_lab.experiments import store
-from jaxrl_lab.experiments.checkpoint import Checkpoints
+from jaxrl_lab.experiments.checkpoint import Checkpoints, ProgramCheckpoints
 from jaxrl_lab.experiments.claims import Claim, Verdict, claims_hash, decide
 from jaxrl_lab.experiments.population import Arm, Measure
 from jaxrl_lab.experiments.progress import Progress
@@ -22,6 +22,8 @@ from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.run import run_ahead, start_arms
 from jaxrl_lab.experiments.spec import Study
 from jaxrl_lab.phenomena.box import BoxReport, run_box
+from jaxrl_lab.phenomena.studies import load_study as load_study
+from jaxrl_lab.phenomena.studies import names as names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,7 +100,7 @@ class Report:
                 ),
                 *self._about_settings(),
                 *([str(self.box)] if self.box else []),
-                "Verdicts\n" + "\n".join(f"  {v.line()}" for v in self.verdicts),
+                *self._about_claims(),
             ]
         )
 
@@ -106,6 +108,10 @@ class Report:
         """A line that says so where the run is not what the claims are about."""
         given = ", ".join(f"{k} = {v}" for k, v in self.study.departures.items())
         return [f"Not the settings the claims are about: {given}"] if given else []
+
+    def _about_claims(self) -> list[str]:
+        lines = [f"  {verdict.line()}" for verdict in self.verdicts]
+        return ["\n".join(["Verdicts", *lines])] if lines else []
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON has it."""
@@ -137,6 +143,7 @@ class Report:
             store.write_study(building, self.study)
             datasets = {name: run.dataset for name, run in self.runs.items()}
             store.write_results(building, datasets, store.study_text(self.study))
+            store.write_params(building, {name: run.params for name, run in self.runs.items()})
             store.write_json(building / store.VERDICTS, done.as_dict())
             save_figure(self.figure(), building)
 
@@ -146,11 +153,7 @@ class Report:
 
 def save_figure(figure: Figure, folder: Path) -> None:
     """The figure as PNG and SVG."""
-    with plots.panels.styled():
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once is enough for both files
-        figure.savefig(folder / "figure.png")
-        figure.savefig(folder / "figure.svg", metadata={"Date": None})
+    plots.panels.write(figure, folder / "figure")
 
 
 def require_arms(runs: Runs, needed: Mapping[str, Sequence[str]]) -> None:
@@ -166,37 +169,6 @@ def require_arms(runs: Runs, needed: Mapping[str, Sequence[str]]) -> None:
                 raise BadInput(key, None, "an arm: a claim is about it")
 
 
-def load_study(name: str, tier: str = "default") -> Study:
-    """The configuration of a phenomenon in one of its tiers.
-
-    Raises:
-        BadInput: unknown phenomenon or tier.
-    """
-    path = config.folder() / f"{name}.yaml"
-    known = names()
-    if name not in known:
-        raise BadInput("phenomenon", name, "a phenomenon", known)
-    data = config.read_yaml(path)
-    study = store.parse_study(data)
-    tiers = data.get("tiers", {})
-    if tier not in tiers:
-        raise BadInput("tier", tier, "a tier", tiers)
-    settings = dict(tiers[tier] or {})
-    left_out = settings.pop("without", ())
-    for missing in set(left_out) - set(study.experiments):
-        raise BadInput(f"tiers.{tier}.without", missing, "an experiment", study.experiments)
-    kept = {n: e for n, e in study.experiments.items() if n not in left_out}
-    study = replace(study, experiments=kept)
-    for path_, value in settings.items():
-        study = study.with_setting(path_, value)
-    return replace(study, tier=tier)
-
-
-def names() -> tuple[str, ...]:
-    """The phenomena with a configuration file."""
-    return tuple(sorted(p.stem for p in config.folder().glob("*.yaml")))
-
-
 def run_study(
     phenomenon: Phenomenon,
     study: Study,
@@ -207,7 +179,6 @@ def run_study(
 
     Args:
         checkpoints: called when nothing can be refused any more, before anything is trained.
-            The box of a verdict is not among them: it starts anew after a cut.
     """
     begin = time.perf_counter()
     running = {
@@ -215,22 +186,29 @@ def run_study(
         for name, arms in build_study(phenomenon, study).items()
     }
     run_ahead(_import_for_the_end)
+    opened: list[ProgramCheckpoints] = []
     try:
         saved = checkpoints() if checkpoints else None
-        runs = {
-            name: one.result(
-                Progress(quiet, f"{study.name}/{name}"),
-                partial(saved.program, name) if saved else None,
-            )
-            for name, one in running.items()
-        }
+
+        def keep(experiment: str, program: int) -> ProgramCheckpoints:
+            opened.append(saved.program(experiment, program))  # type: ignore[union-attr]
+            return opened[-1]
+
+        runs = {}
+        for name, one in running.items():
+            progress = Progress(quiet, f"{study.name}/{name}")
+            kept = partial(keep, name) if saved else None
+            loggers = [] if progress.quiet else [progress]
+            runs[name] = one.result(progress, kept, loggers)
     except BaseException:
         for one in running.values():
             one.stop()
+        for program in opened:
+            program.wait()  # what is lost is the chunk that ran, not one that was kept
         raise
     report = conclude(phenomenon, study, runs)
     if study.tier == "verdict" and study.box is not None:
-        report = replace(report, box=run_box(phenomenon, study, quiet))
+        report = replace(report, box=run_box(phenomenon, study, quiet, saved))
     return replace(report, seconds=time.perf_counter() - begin)
 
 
@@ -247,13 +225,22 @@ def build_study(phenomenon: Phenomenon, study: Study) -> dict[str, dict[str, Arm
     Raises:
         BadInput: an experiment too many or too few, or a setting that cannot be used.
     """
+    check_experiments(phenomenon, study)
+    return {name: experiment.build() for name, experiment in study.experiments.items()}
+
+
+def check_experiments(phenomenon: Phenomenon, study: Study) -> None:
+    """Refuse a study whose experiments are not those of its phenomenon.
+
+    Raises:
+        BadInput: an experiment too many or too few.
+    """
     for name in study.experiments:
         if name not in phenomenon.measures:
             raise BadInput("experiments", name, "an experiment", phenomenon.measures)
     for name in phenomenon.measures:
         if name not in study.experiments and name not in phenomenon.optional:
             raise BadInput(f"experiments.{name}", None, "an experiment of this phenomenon")
-    return {name: experiment.build() for name, experiment in study.experiments.items()}
 
 
 def conclude(phenomenon: Phenomenon, study: Study, runs: dict[str, Result]) -> Report:

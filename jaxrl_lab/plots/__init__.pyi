@@ -1,2 +1,12 @@
 from . import panels as panels
 from . import worlds as worlds
+from .laws import cost as cost
+from .laws import entropy_law as entropy_law
+from .panels import save as save
+from .runs import curves as curves
+from .runs import finals as finals
+from .runs import heat_map as heat_map
+from .simplex import simplex as simplex
+from .solutions import mode_shares as mode_shares
+from .solutions import pass_at_k as pass_at_k
+from .worlds import policy_on_grid as policy_on_grid

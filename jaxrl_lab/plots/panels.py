@@ -6,13 +6,15 @@ marker. Intervals are shaded or drawn as bars, and the number of seeds stands on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from jaxrl_envs import BadInput
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -72,6 +74,53 @@ def new_figure(rows: int, columns: int, title: str, note: str) -> tuple[Figure, 
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#444444")
     return figure, axes
+
+
+def own(ax: Axes | None, width: float = 5.2, height: float = 3.7) -> Axes:
+    """The panel to draw on: the one given, or one on a figure of its own (inches)."""
+    if ax is not None:
+        return ax
+    figure = ShownFigure(figsize=(width, height), layout="constrained")
+    return figure.add_subplot()
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that a panel is on."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None  # panels are made on figures
+    return figure
+
+
+def many(counts: Iterable[int], what: str = "seed") -> str:
+    """How many there are of something over several samples: ``64 seeds``, or ``16–64 seeds``."""
+    found = sorted(set(counts)) or [0]
+    text = "–".join(str(n) for n in dict.fromkeys([found[0], found[-1]]))
+    return f"{text} {what}" + "s" * (found[-1] != 1)
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """``path.png`` and ``path.svg``, in the style.
+
+    Raises:
+        BadInput: a place that cannot be written.
+    """
+    try:
+        write(figure, path)
+    except OSError as error:
+        raise BadInput("path", str(path), f"a writable place ({error.strerror})") from None
+
+
+def write(figure: Figure, path: str | Path) -> None:
+    """What :func:`save` does.
+
+    Raises:
+        OSError: a place that cannot be written.
+    """
+    with styled():
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once is enough for both files
+        figure.savefig(f"{path}.png")
+        figure.savefig(f"{path}.svg", metadata={"Date": None})
 
 
 def styled() -> AbstractContextManager[None]:
@@ -145,9 +194,20 @@ def reference(ax: Axes, at: float, text: str) -> None:
     ax.text(0.99, at, text, ha="right", va="bottom", fontsize=7.5, transform=where)
 
 
-def finish(ax: Axes, title: str, x: str, y: str, legend: bool = True) -> None:
-    """Title, labels with units, and the legend where something has a name."""
-    ax.set_title(title)
+def finish(
+    ax: Axes, title: str, x: str, y: str, legend: bool = True, note: str | None = None
+) -> None:
+    """Title, labels with units, and the legend where something has a name.
+
+    Args:
+        note: below the title: how many seeds, and what bars and shades are.
+    """
+    ax.set_title(title, pad=16 if note else None)
+    if note:
+        ax.annotate(
+            note, (0, 1), xytext=(0, 4), xycoords="axes fraction", textcoords="offset points",
+            fontsize=7.5, color="#444444",
+        )  # fmt: skip
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     if legend and ax.get_legend_handles_labels()[0]:

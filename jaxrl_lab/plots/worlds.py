@@ -14,8 +14,11 @@ from jaxrl_envs import Environment, Picture, require
 from jaxrl_envs.errors import expect
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from jaxrl_lab.exact import occupancy, rows_to_states, value
+from jaxrl_lab.plots import panels
 from jaxrl_lab.plots.panels import COLORS
 from jaxrl_lab.types import Tree
 
@@ -30,7 +33,8 @@ def level(ax: Axes, env: Environment, params: Tree, level_id: int) -> Picture:
     rows, columns = picture.shape
     ax.imshow(np.where(picture.walls, 0.25, 1.0), cmap="gray", vmin=0, vmax=1, zorder=0)
     for (row, column), text in picture.marks.items():
-        ax.text(column, row, text, ha="center", va="center", fontsize=9, fontweight="bold")
+        name = ax.text(column, row, text, ha="center", va="center", fontsize=9, fontweight="bold")
+        name.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # on dark cells too
     ax.set_xticks(np.arange(columns + 1) - 0.5, [])
     ax.set_yticks(np.arange(rows + 1) - 0.5, [])
     ax.grid(visible=True, color="#BBBBBB", linewidth=0.6)
@@ -58,7 +62,8 @@ def arrows(ax: Axes, env: Environment, params: Tree, level_id: int, logp: Any) -
         )
         ax.quiver(
             columns, rows, 0.45 * right, 0.45 * down,
-            angles="xy", scale_units="xy", scale=1, width=0.006, color=COLORS[2], zorder=2,
+            angles="xy", scale_units="xy", scale=1, width=0.006, minlength=0, color=COLORS[2],
+            zorder=2,
         )  # fmt: skip
 
 
@@ -75,6 +80,24 @@ def value_map(ax: Axes, env: Environment, params: Tree, level_id: int, logp: Any
     v, _ = value(mdp, jnp.asarray(logp))
     picture = level(ax, env, params, level_id)
     _heat(ax, picture, picture.over_cells(np.asarray(v[0]), visits + 1e-9), "value (return)")
+
+
+def policy_on_grid(env: Environment, params: Tree, level_id: int, logp: Any) -> Figure:
+    """Where the policy ``logp[R, K]`` goes, how often it comes by, and what it gets from there.
+
+    Raises:
+        BadInput: a world that is no grid or has no table, or a level that it does not have.
+    """
+    with panels.styled():
+        title = f"{type(env).__name__}, level {level_id}"
+        note = "one policy, exact: expectations over its own luck and the world's"
+        figure, ((left, middle, right),) = panels.new_figure(1, 3, title, note)
+        arrows(left, env, params, level_id, logp)
+        visit_map(middle, env, params, level_id, logp)
+        value_map(right, env, params, level_id, logp)
+        for ax, text in ((left, "Policy"), (middle, "Occupancy"), (right, "Value")):
+            ax.set_title(text)
+    return figure
 
 
 def arms(ax: Axes, env: Environment, params: Tree, level_id: int, logp: Any = None) -> None:

@@ -2,6 +2,7 @@ from .core import Policy as Policy
 from .distributions import Categorical as Categorical
 from .distributions import TableCategorical as TableCategorical
 from .mlp import MLP as MLP
+from .q_table import QTable as QTable
 from .recurrent import GRU as GRU
 from .registry import POLICIES as POLICIES
 from .registry import make as make

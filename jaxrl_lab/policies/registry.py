@@ -15,6 +15,7 @@ from jaxrl_lab.policies.core import Policy
 
 POLICIES = {
     "tabular": "jaxrl_lab.policies.tabular:Tabular",
+    "q_table": "jaxrl_lab.policies.q_table:QTable",
     "mlp": "jaxrl_lab.policies.mlp:MLP",
     "gru": "jaxrl_lab.policies.recurrent:GRU",
     "transformer": "jaxrl_lab.policies.transformer:Transformer",

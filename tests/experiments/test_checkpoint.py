@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from experiment_cases import experiment
+from checkpoint_cases import SEEDS, UPDATES, compile_small, program_at
 from experiment_cases import light as light
 from jaxrl_envs import BadInput
 
 from jaxrl_lab.experiments import checkpoint
-from jaxrl_lab.experiments.population import compile_program, group_arms, run_program
-from jaxrl_lab.experiments.run import no_measure
+from jaxrl_lab.experiments.population import run_program
 
-UPDATES, EVERY, SEEDS = 40, 2, range(3)
 VERSIONS = {"jax": "1.2.3", "device": "cpu: abacus"}
 
 
@@ -26,21 +26,12 @@ class CutError(Exception):
 
 @pytest.fixture(scope="module")
 def compiled():
-    arms = {
-        "a": {"recipe.optimizer": [{"adam": {"learning_rate": 0.1}}]},
-        "b": {"recipe.optimizer": [{"adam": {"learning_rate": 0.3}}]},
-    }
-    (program,) = group_arms(experiment(arms, actions=6).build())
-    return compile_program(program, SEEDS, UPDATES, EVERY, no_measure)
+    return compile_small()
 
 
 @pytest.fixture(scope="module")
 def whole(compiled):
     return run_program(compiled, SEEDS)
-
-
-def program_at(folder: Path) -> checkpoint.ProgramCheckpoints:
-    return checkpoint.Checkpoints(folder).program("main", 0)
 
 
 def cut_after(compiled, folder: Path, chunks: int) -> None:
@@ -128,6 +119,38 @@ def test_a_damaged_file_costs_one_chunk(compiled, whole, tmp_path, capsys, which
     assert "state-14" in told
 
 
+def test_points_that_are_gone_are_missed(compiled, whole, tmp_path, capsys):
+    cut_after(compiled, tmp_path, 6)
+    (tmp_path / "main" / "0" / "points-6.npz").unlink()
+    redone = []
+    assert_same(run_program(compiled, SEEDS, redone.append, program_at(tmp_path)), whole)
+    assert redone[0] == compiled.length, "every later state needs them"
+    assert "points-6.npz" in capsys.readouterr().err
+
+
+def test_the_states_of_another_study_are_passed_over(compiled, whole, tmp_path, capsys):
+    cut_after(compiled, tmp_path, 6)
+    redone, other = [], checkpoint.Checkpoints(tmp_path, study="another").program("main", 0)
+    assert_same(run_program(compiled, SEEDS, redone.append, other), whole)
+    assert redone[0] == compiled.length
+    assert "another study" in capsys.readouterr().err
+
+
+def test_foreign_files_are_left_alone(compiled, whole, tmp_path):
+    cut_after(compiled, tmp_path, 6)
+    for name in ("state-.npz", "state-x.npz", "state-99.npz.tmp", "state--1.npz", "notes.txt"):
+        (tmp_path / "main" / "0" / name).write_text("mine")
+    redone = []
+    assert_same(run_program(compiled, SEEDS, redone.append, program_at(tmp_path)), whole)
+    assert redone[0] == 14
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "../../other", "/etc", "a\\b", "nul\0"])
+def test_no_experiment_leads_out_of_the_folder(tmp_path, name):
+    with pytest.raises(BadInput, match="experiments"):
+        checkpoint.Checkpoints(tmp_path).program(name, 0)
+
+
 def test_where_every_state_is_damaged_the_program_starts_anew(compiled, whole, tmp_path, capsys):
     cut_after(compiled, tmp_path, 6)
     for path in (tmp_path / "main" / "0").glob("state-*"):
@@ -149,6 +172,47 @@ def test_a_full_disk_costs_the_safety_and_not_the_run(
     assert "No space left on device" in capsys.readouterr().err
 
 
+def test_a_disk_that_was_full_for_a_while_costs_nothing(
+    compiled, whole, tmp_path, capsys, monkeypatch
+):
+    written, write = [], checkpoint.write_archive
+
+    def full_at_times(file, arrays):
+        written.append(file.name)
+        if 5 <= len(written) <= 8:
+            raise OSError(28, "No space left on device")
+        write(file, arrays)
+
+    monkeypatch.setattr(checkpoint, "write_archive", full_at_times)
+    cut_after(compiled, tmp_path, 12)
+    redone = []
+    assert_same(run_program(compiled, SEEDS, redone.append, program_at(tmp_path)), whole)
+    assert redone[0] == 26
+    assert capsys.readouterr().err.count("No space") == 4
+
+
+def test_training_waits_a_share_of_its_time_for_a_slow_disk(compiled, tmp_path, monkeypatch):
+    begun, slow, write = threading.Event(), threading.Event(), checkpoint.write_archive
+
+    def wait_then_write(file, arrays):
+        begun.set()
+        assert slow.wait(60)
+        write(file, arrays)
+
+    monkeypatch.setattr(checkpoint, "write_archive", wait_then_write)
+    states = compiled.start(compiled.program.numbers, compiled.program.keys(SEEDS))[1]
+    saved = program_at(tmp_path)
+    saved.saved = time.perf_counter() - 1.0
+    begin = time.perf_counter()
+    saved.save(0, states, {"x": np.zeros(3)})
+    assert time.perf_counter() - begin >= checkpoint.PATIENCE
+    assert begun.wait(60)
+    assert saved.load(states) is None, "it came back before the write was done"
+    slow.set()
+    saved.wait()
+    assert saved.load(states).done == 0
+
+
 # ------------------------------------------------------------------ the study around it
 
 
@@ -156,8 +220,10 @@ def test_a_study_is_begun_once_and_reopened_with_its_configuration(tmp_path):
     folder = tmp_path / "runs" / "one"
     made = checkpoint.create(folder, "phenomenon: x\n", VERSIONS)
     assert checkpoint.reopen(folder, VERSIONS) == (made, "phenomenon: x\n")
-    with pytest.raises(BadInput, match="resume"):
+    with pytest.raises(BadInput, match="resume") as told:
         checkpoint.create(folder, "phenomenon: x\n", VERSIONS)
+    assert "another" not in str(told.value)
+    assert [p.name for p in folder.parent.iterdir()] == ["one.unfinished"]
     made.remove()
     assert not checkpoint.place_of(folder).exists()
 
@@ -167,6 +233,32 @@ def test_other_versions_are_refused_with_the_difference(tmp_path):
     with pytest.raises(BadInput, match=r"jax.*1\.2\.3.*9\.9") as told:
         checkpoint.reopen(tmp_path / "run", VERSIONS | {"jax": "9.9"})
     assert "abacus" not in str(told.value), "what is the same is not shown"
+
+
+def test_another_configuration_is_refused_with_the_difference(tmp_path):
+    checkpoint.create(tmp_path / "run", "a: 1\nseeds: 3\n", VERSIONS)
+    with pytest.raises(BadInput, match="- seeds: 3 \\+ seeds: 4") as told:
+        checkpoint.create(tmp_path / "run", "a: 1\nseeds: 4\n", VERSIONS)
+    assert "a: 1" not in str(told.value), "what is the same is not shown"
+    with pytest.raises(BadInput, match="12 more lines") as told:
+        checkpoint.create(tmp_path / "run", "".join(f"{n}: 0\n" for n in range(18)), VERSIONS)
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_a_changed_manifest_is_refused(tmp_path):
+    checkpoint.create(tmp_path / "run", "seeds: 3\n", VERSIONS)
+    file = checkpoint.place_of(tmp_path / "run") / checkpoint.MANIFEST
+    file.write_text(file.read_text().replace("seeds: 3", "seeds: 7"))
+    with pytest.raises(BadInput, match="digest"):
+        checkpoint.reopen(tmp_path / "run", VERSIONS)
+
+
+def test_an_empty_place_is_taken_and_a_file_is_not(tmp_path):
+    checkpoint.place_of(tmp_path / "run").mkdir()
+    assert checkpoint.create(tmp_path / "run", "", VERSIONS).folder.is_dir()
+    checkpoint.place_of(tmp_path / "other").write_text("mine")
+    with pytest.raises(BadInput, match="out"):
+        checkpoint.create(tmp_path / "other", "", VERSIONS)
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"config": 1}', "\x00\xff"])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from jaxrl_lab import cli
+from jaxrl_lab.cli import runs
 from jaxrl_lab.phenomena import Report
 
 TINY = {
@@ -51,7 +52,7 @@ def ran(light: None, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     settings = [x for key, value in TINY.items() for x in ("--set", f"{key}={value}")]
     command = ["jaxrl-lab", "run", "entropy_collapse", "--seeds", "3", *settings, "--json"]
     reports: list[Report] = []
-    show = cli._show
+    show = runs.show
 
     def keep(report: Any, as_json: bool) -> None:
         reports.append(report)
@@ -59,7 +60,7 @@ def ran(light: None, tmp_path_factory: pytest.TempPathFactory) -> Ran:
 
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_show", keep)
+        patch.setattr(runs, "show", keep)
         patch.setattr(sys, "argv", [*command, "--out", str(folder)])
         to = (contextlib.redirect_stdout(out), contextlib.redirect_stderr(err))
         with to[0], to[1], pytest.raises(SystemExit) as left:

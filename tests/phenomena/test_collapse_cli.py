@@ -12,7 +12,7 @@ import pytest
 from jaxrl_lab import cli
 from jaxrl_lab.experiments import store
 
-FILES = ["config.yaml", "figure.png", "figure.svg", "results.nc", "verdicts.json"]
+FILES = ["config.yaml", "figure.png", "figure.svg", "params.npz", "results.nc", "verdicts.json"]
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jaxrl_envs import Box, Discrete, MultiDiscrete
 
-from jaxrl_lab.policies import GRU, MLP, Tabular, Transformer
+from jaxrl_lab.policies import GRU, MLP, QTable, Tabular, Transformer
 
 K = 5
 ROWS = Discrete(30)
@@ -19,6 +19,7 @@ PLANES = Box(-1.0, 1.0, (2, 3))
 
 CASES = {
     "tabular": lambda v: Tabular(ROWS, K, scale=1.0, value=v),
+    "q-table": lambda v: QTable(ROWS, K, temperature=0.5, scale=1.0, value=v),
     "mlp-rows": lambda v: MLP(ROWS, K, hidden=(16, 12), value=v, features=v),
     "mlp-fields": lambda v: MLP(FIELDS, K, hidden=(16,), activation="relu", value=v),
     "mlp-planes": lambda v: MLP(PLANES, K, hidden=(8, 8, 8), value=v, shared=True),

@@ -93,7 +93,9 @@ class MetaBandit:
     Observation: ``"arms"``, [n/10, empirical mean, 1/sqrt(n+1)] for each arm, so that longer
     horizons keep the scale; ``"last"``, the last pull (a code 0 .. 2K for Bernoulli arms, [one-hot
     arm, pay] for Gaussian ones), for policies with their own memory; ``"counts"``, the rank of the
-    Bernoulli counts (one row per history; rows are shared by all prompts).
+    Bernoulli counts (one row per history; rows are shared by all prompts); ``"outcomes"``, what
+    every arm but the safe one has shown, as a number of base 3 (0 not tried, 1 never paid, 2 has
+    paid), which is all there is to know where an arm pays always or never; ``"none"``, nothing.
 
     Channels: ``true`` the pay; ``strategic`` (μ_a - min μ) / (max μ - min μ), 1 where all arms are
     equal; ``imitation`` 1 where the arm is one that UCB would pull on the counts. ``info``:
@@ -121,7 +123,7 @@ class MetaBandit:
     safe_arm: bool = False
     blocks: Literal["none", "geometric", "fixed"] = "none"
     visible_borders: bool = True
-    observation: Literal["arms", "last", "counts"] = "arms"
+    observation: Literal["arms", "last", "counts", "outcomes", "none"] = "arms"
     prompts: int = 4096
     test_prompts: int = 0
 
@@ -141,6 +143,10 @@ class MetaBandit:
             size = how_many(2 * self.arms, self.horizon)
             few = f"a horizon with fewer than 2^31 histories of {self.arms} arms"
             expect(size <= MOST_STATES, "horizon", self.horizon, few)
+        if self.observation == "outcomes":
+            known = "arms or last: pay has to be 0 or 1 to be told apart"
+            expect(self._bernoulli, "observation", self.observation, known)
+            expect(self.arms <= 12, "arms", self.arms, "at most 12 arms whose outcomes are rows")
         expect(self.prompts >= 1, "prompts", self.prompts, "at least 1 prompt")
         expect(self.test_prompts >= 0, "test_prompts", self.test_prompts, "0 or more prompts")
 
@@ -182,6 +188,10 @@ class MetaBandit:
     def observation_space(self) -> Discrete | Box:
         if self.observation == "counts":
             return Discrete(how_many(2 * self.arms, self.horizon - 1))
+        if self.observation == "outcomes":
+            return Discrete(3 ** (self.arms - self.safe_arm))
+        if self.observation == "none":
+            return Discrete(1)
         if self.observation == "arms":
             return Box(-jnp.inf, jnp.inf, (3 * self.arms,))
         if self._bernoulli:
@@ -325,6 +335,12 @@ class MetaBandit:
         if self.observation == "counts":  # a finished episode shows the last row
             top = how_many(2 * self.arms, self.horizon - 1) - 1
             return jnp.minimum(self.state_index(params, level, state), top)
+        if self.observation == "none":
+            return jnp.int32(0)
+        if self.observation == "outcomes":
+            pulls, pay = (x[int(self.safe_arm) :] for x in self.history(state))
+            shown = (pulls > 0).astype(jnp.int32) + (pay > 0).astype(jnp.int32)
+            return jnp.sum(shown * 3 ** jnp.arange(len(shown)), dtype=jnp.int32)
         if self.observation == "last":
             assert state.last is not None
             code = state.last.astype(jnp.int32)
@@ -376,11 +392,12 @@ class MetaBandit:
         """``tabular(params, level)``: all counts of Bernoulli arms, in order of rank.
 
         Raises:
-            AttributeError: so that ``hasattr`` is false with Gaussian pay, blocks, the last pull
-                as observation (counts do not fix it), or more than 2500 histories.
+            AttributeError: so that ``hasattr`` is false with Gaussian pay, blocks, an observation
+                that is not one row per count, or more than 2500 histories.
         """
         few = how_many(2 * self.arms, self.horizon) <= ENUMERABLE
-        if not (few and self._bernoulli and self.observation != "last") or self.truncates:
+        fixed = self.observation in ("arms", "counts")
+        if not (few and self._bernoulli and fixed) or self.truncates:
             raise AttributeError("tabular")
         return lambda params, level: bernoulli_table(level.mean, self.horizon)
 

@@ -1,0 +1,67 @@
+"""Arguments and options that several commands take, and how their text is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from jaxrl_envs.errors import BadInput
+
+from jaxrl_lab import config
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+quiet = click.option("--quiet", is_flag=True, help="No progress bar.")
+out = click.option(
+    "--out", type=click.Path(path_type=Path), help="Run directory; must not exist yet."
+)
+plan = click.option("--plan", is_flag=True, help="Say what would be compiled and run, and stop.")
+what = click.argument("what")
+folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+
+
+def tiers(command: F) -> F:
+    """``--quick``, ``--default``, ``--verdict`` as ``tier``."""
+    for name, text in (
+        ("verdict", "All seeds, as long as it needs."),
+        ("default", "The figure."),
+        ("quick", "A few seeds, seconds: to see it run."),
+    ):
+        chosen = {"default": "default"} if name == "default" else {}
+        command = click.option(f"--{name}", "tier", flag_value=name, help=text, **chosen)(command)
+    return command
+
+
+def known(text: str) -> str:
+    """The phenomenon or file of a command, refused before jax is imported where it is unknown.
+
+    Raises:
+        BadInput: no such phenomenon, with the nearest one, or no readable file.
+    """
+    if config.is_path(text):
+        config.read_yaml(Path(text))
+    elif text not in config.phenomena():
+        raise config.unknown_phenomenon(text)
+    return text
+
+
+def settings(texts: Sequence[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` texts as values by dotted path."""
+    return {key: config.parse_value(value) for key, value in map(_halves, texts)}
+
+
+def axes(texts: Sequence[str]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """``KEY=V1,V2`` texts: those with one value as settings, the others as axes of a grid."""
+    found = {key: config.parse_values(value) for key, value in map(_halves, texts)}
+    single = {key: config.parse_value(v) for key, v in map(_halves, texts) if len(found[key]) < 2}
+    return single, {key: values for key, values in found.items() if key not in single}
+
+
+def _halves(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise BadInput("--set", text, "KEY=VALUE, for example updates=100")
+    return key, value

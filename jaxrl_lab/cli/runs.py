@@ -1,0 +1,151 @@
+"""``jaxrl-lab run``, ``resume`` and ``plot``."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from jaxrl_envs.errors import BadInput
+
+from jaxrl_lab.cli import options
+from jaxrl_lab.cli.environment import start_jax
+
+
+@click.command()
+@options.what
+@options.tiers
+@click.option("--seeds", type=int, help="Seeds of every experiment, in place of the tier's.")
+@click.option(
+    "--set",
+    "texts",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one entry of the configuration, by dotted path; may be repeated.",
+)
+@options.plan
+@options.out
+@options.as_json
+@options.quiet
+def run(
+    what: str,
+    tier: str,
+    seeds: int | None,
+    texts: Sequence[str],
+    plan: bool,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Run WHAT, decide its claims, and write figure and results.
+
+    WHAT is a phenomenon of `jaxrl-lab list`, or a path to a YAML file: a copy of a phenomenon's
+    configuration, the config.yaml of a run, or an experiment of your own.
+    """
+    changes = {} if seeds is None else {"seeds": seeds}
+    changes |= options.settings(texts)
+    options.known(what)
+    start_jax()
+    from jaxrl_lab import phenomena
+
+    study = phenomena.changed_study(what, tier, changes)
+    if plan:
+        show_plan(study, as_json)
+    else:
+        go(study, Path(what).stem, out, as_json, quiet)
+
+
+@click.command()
+@options.folder
+@options.as_json
+@options.quiet
+def resume(folder: Path, as_json: bool, quiet: bool) -> None:
+    """Go on with the run or sweep DIR that was interrupted or killed."""
+    start_jax()
+    from jaxrl_lab import phenomena
+
+    _collect_seldom()
+    folder = folder.with_name(folder.name.removesuffix(".unfinished"))
+    with _resumable(folder):
+        report = phenomena.resume(folder, quiet=quiet or as_json)
+    show(report, as_json)
+
+
+@click.command()
+@options.folder
+@click.option("--out", type=click.Path(path_type=Path), help="Where to draw; DIR unless given.")
+@options.as_json
+def plot(folder: Path, out: Path | None, as_json: bool) -> None:
+    """Analyze the run directory DIR again and draw its figure."""
+    start_jax()
+    from jaxrl_lab import phenomena
+    from jaxrl_lab.phenomena.core import save_figure
+
+    report = phenomena.load(folder)
+    target = out or folder
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        save_figure(report.figure(), target)
+    except OSError as error:
+        raise BadInput("out", str(target), f"a writable place ({error.strerror})") from None
+    show(report, as_json)
+
+
+def go(study: Any, name: str, out: Path | None, as_json: bool, quiet: bool) -> None:
+    """Run a study into ``out``, or a new folder below ``runs/NAME``, and print its report."""
+    from jaxrl_lab import phenomena
+    from jaxrl_lab.experiments import store
+
+    _collect_seldom()
+    folder = out or store.default_folder(name)
+    with _resumable(folder):
+        report = phenomena.start(study, folder, quiet or as_json)
+    show(report, as_json)
+
+
+def show(report: Any, as_json: bool) -> None:
+    """A report on stdout."""
+    if as_json:
+        click.echo(json.dumps(report.as_dict(), ensure_ascii=False, allow_nan=False))
+        return
+    took = f"{report.seconds:.1f} s, " if report.seconds else ""
+    click.echo(f"{report.study.question}\n\n{report}\n".lstrip("\n"))
+    click.echo(f"{took}results in {report.folder}")
+    click.echo(f"figure: {report.folder / 'figure.png'}")
+
+
+def show_plan(study: Any, as_json: bool) -> None:
+    """What a study would compile and run."""
+    from jaxrl_lab import phenomena
+
+    planned = phenomena.plan(study)
+    click.echo(json.dumps(planned.as_dict(), ensure_ascii=False) if as_json else planned)
+
+
+class InterruptError(Exception):
+    """The user stopped the work; the message says what can be done with what is left."""
+
+
+@contextlib.contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """An interrupt waits for the chunk that runs, and says how to go on."""
+    from jaxrl_lab.experiments.checkpoint import place_of
+    from jaxrl_lab.experiments.progress import chunk_first
+
+    try:
+        with chunk_first():
+            yield
+    except KeyboardInterrupt:
+        kept = place_of(folder).exists()
+        how = f"go on with: jaxrl-lab resume {folder}" if kept else "nothing was written"
+        raise InterruptError(how) from None
+
+
+def _collect_seldom() -> None:
+    """Tracing makes a million small objects and no garbage; collecting costs a tenth of a run."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
