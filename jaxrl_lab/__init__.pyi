@@ -8,6 +8,7 @@ from . import policies as policies
 from . import recipes as recipes
 from . import rollouts as rollouts
 from .experiments import statistics as statistics
+from .experiments.devices import resources as resources
 from .experiments.live import Console as Console
 from .experiments.live import JsonLines as JsonLines
 from .experiments.merge import merge as merge

@@ -12,8 +12,10 @@ share of the mesh, every process holds all results, and the first one writes the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from math import gcd
 
 import jax
@@ -29,6 +31,60 @@ from jaxrl_lab.types import LearnerState, Tree
 POPULATION, ENV = "population", "env"
 JOIN_SECONDS, HEARTBEAT_SECONDS = 60, 20
 """How long a process waits for the others to arrive, and for a sign of life."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use.
+
+    Attributes:
+        devices: how many; None is one for one process, and all there are for several.
+        block: seeds that are trained at once; None is all of them.
+    """
+
+    devices: int | None = None
+    block: int | None = None
+
+    def blocks(self, seeds: Sequence[int]) -> list[tuple[int, ...]]:
+        """The seeds in blocks of one size, trained one after the other.
+
+        Raises:
+            BadInput: a size that does not divide them.
+        """
+        size, n = len(seeds) if self.block is None else self.block, len(seeds)
+        fits = size >= 1 and n % size == 0
+        expect(fits, "block", size, f"a divisor of the number of seeds, {n}")
+        return [tuple(seeds[i : i + size]) for i in range(0, n, size)]
+
+    def mesh(self, seeds: int, recipes: Iterable[Recipe]) -> Mesh | None:
+        """The mesh for blocks of so many seeds; None on a single device."""
+        if self.devices is None and jax.process_count() == 1:
+            return None
+        return make_mesh(self.devices or len(jax.devices()), seeds, recipes)
+
+
+DEFAULT = Resources()
+_RESOURCES: ContextVar[Resources] = ContextVar("resources", default=DEFAULT)
+
+
+@contextmanager
+def resources(devices: int | None = None, block: int | None = None) -> Iterator[None]:
+    """Runs started inside use several devices, or train their seeds in blocks.
+
+    ``with lab.resources(devices=8): lab.run("entropy_collapse")``. What is trained does not
+    depend on it: the same seeds give the same bits, or, where environments of one learner are
+    split over devices, the same up to rounding.
+    """
+    token = _RESOURCES.set(Resources(devices, block))
+    try:
+        yield
+    finally:
+        _RESOURCES.reset(token)
+
+
+def current() -> Resources:
+    """What a run that starts now may use."""
+    return _RESOURCES.get()
 
 
 def make_mesh(devices: int, seeds: int, recipes: Iterable[Recipe] = ()) -> Mesh:

@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cache
-from itertools import islice
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jaxrl_envs
-import numpy as np
 from jaxrl_envs import BadInput, Environment
 from jaxrl_envs.errors import expect
 
 from jaxrl_lab import policies, recipes
 from jaxrl_lab.cache import CACHE_VARIABLE as CACHE_VARIABLE
 from jaxrl_lab.cache import cache_folder as cache_folder
-from jaxrl_lab.cache import forget_programs, use_compilation_cache
+from jaxrl_lab.cache import use_compilation_cache
 from jaxrl_lab.experiments import spec
-from jaxrl_lab.experiments.checkpoint import ProgramCheckpoints
-from jaxrl_lab.experiments.live import Listening, Logger
-from jaxrl_lab.experiments.population import (
-    Arm,
-    Compiled,
-    Measure,
-    compile_program,
-    group_arms,
-    run_program,
-)
+from jaxrl_lab.experiments.live import Logger
+from jaxrl_lab.experiments.population import Arm, Measure
 from jaxrl_lab.experiments.progress import Progress
-from jaxrl_lab.experiments.result import Description, Result, assemble, further_dimensions
+from jaxrl_lab.experiments.result import Description, Result
 from jaxrl_lab.experiments.retrain import moment
+from jaxrl_lab.experiments.running import Running
+from jaxrl_lab.experiments.running import run_ahead as run_ahead
 from jaxrl_lab.learners.policy_gradient import Tape
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.recipes import Recipe
-from jaxrl_lab.types import LearnerState, Tree
+from jaxrl_lab.types import Tree
 
 
 def no_measure(
@@ -47,149 +35,6 @@ def no_measure(
 ) -> dict[str, Any]:
     """Only the scalars every update reports."""
     return {}
-
-
-AHEAD = 8
-"""Programs that may wait compiled: as many as a study has, and not as many as a box."""
-
-
-class Running:
-    """A checked run: one thread compiles programs ahead, the caller executes them in order.
-
-    XLA compiles outside the interpreter lock, so that half of a short run is hidden. Programs are
-    not executed side by side: on the CPU backend two at once were seen to wait forever.
-    """
-
-    def __init__(
-        self,
-        arms: dict[str, Arm],
-        updates: int,
-        seeds: tuple[int, ...],
-        measure: Measure,
-        every: int,
-        describe: dict[str, Description],
-        common_noise: bool,
-    ) -> None:
-        self.arms, self.updates, self.seeds = arms, updates, seeds
-        self.measure, self.every, self.describe = measure, every, describe
-        self.common_noise = common_noise
-        self._waiting = iter(group_arms(arms, common_noise))
-        self._jobs: deque[Future[Compiled]] = deque()
-        self._compile_ahead(AHEAD)
-
-    def _compile_ahead(self, programs: int) -> None:
-        for program in islice(self._waiting, programs):
-            arguments = (program, self.seeds, self.updates, self.every, self.measure)
-            self._jobs.append(_compiler().submit(compile_program, *arguments))
-
-    def result(
-        self,
-        progress: Progress | None = None,
-        checkpoints: Callable[[int], Any] | None = None,
-        loggers: Sequence[Logger] = (),
-    ) -> Result:
-        """Train every arm on every seed, program after program.
-
-        Args:
-            checkpoints: number of a program -> its checkpoints, to keep and to go on from.
-            loggers: told of every chunk.
-        """
-        progress = progress or Progress(quiet=True)
-        progress.start(self.updates * len(self.arms) * len(self.seeds))
-        try:
-            trained: list[Trained] = []
-            while self._jobs:
-                saved = checkpoints(len(trained)) if checkpoints else None
-                compiled = self._jobs.popleft().result()
-                for name, shape in measured_shapes(compiled).items():  # before any training
-                    further_dimensions(name, self.describe.get(name, ()), len(shape) - 3)
-                listeners = [*loggers, *([] if progress.quiet else [progress])]
-                if listeners:
-                    # It stands in for the checkpoints, which are told of every chunk.
-                    heard = Listening(compiled.program.names, self.every, listeners, saved)
-                    saved = cast(ProgramCheckpoints, heard)
-                trained.append(self._train(compiled, progress, saved))
-                forget_programs()
-                self._compile_ahead(1)
-            return self._assemble(trained)
-        except BaseException:
-            self.stop()
-            raise
-        finally:
-            progress.finish()
-
-    def stop(self) -> None:
-        """Give the run up: programs that wait are never compiled."""
-        for job in self._jobs:
-            job.cancel()
-
-    def _train(
-        self, compiled: Compiled, progress: Progress, checkpoints: ProgramCheckpoints | None
-    ) -> Trained:
-        members = compiled.program.size * len(self.seeds)
-        begin = time.perf_counter()
-        state, curves = run_program(
-            compiled,
-            self.seeds,
-            lambda updates: progress.advance(updates * members),
-            checkpoints,
-        )
-        seconds = {
-            "trace": compiled.trace_seconds,
-            "compile": compiled.compile_seconds,
-            "run": time.perf_counter() - begin,
-        }
-        return Trained(compiled.program.names, state, curves, seconds)
-
-    def _assemble(self, trained: Sequence[Trained]) -> Result:
-        curves: dict[str, dict[str, np.ndarray]] = {}
-        stopped: dict[str, np.ndarray] = {}
-        params: dict[str, Tree] = {}
-        for one in trained:
-            for i, name in enumerate(one.names):
-                curves[name] = {k: v[i] for k, v in one.curves.items()}
-                stopped[name] = np.asarray(one.state.stopped[i])
-                params[name] = jax.tree.map(lambda x, i=i: x[i], one.state.params)
-        ordered = {name: curves[name] for name in self.arms}
-        dataset = assemble(ordered, stopped, self.seeds, self.every, self.describe)
-        seconds = {", ".join(one.names): one.seconds for one in trained}
-        return Result(
-            dataset,
-            self.arms,
-            self.updates,
-            self.seeds,
-            self.measure,
-            params,
-            seconds,
-            self.common_noise,
-        )
-
-
-@dataclass(frozen=True)
-class Trained:
-    """One program after its run, without its executables."""
-
-    names: tuple[str, ...]
-    state: LearnerState
-    curves: dict[str, np.ndarray]
-    seconds: dict[str, float]
-
-
-def measured_shapes(compiled: Compiled) -> dict[str, tuple[int, ...]]:
-    """Shape ``[1, arms, seeds, …]`` of every measure of a program."""
-    found: Mapping[str, Any] = cast(Any, compiled.measure).out_info
-    return {name: x.shape for name, x in found.items()}
-
-
-@cache
-def _compiler() -> ThreadPoolExecutor:
-    """The one thread that compiles ahead."""
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="jaxrl-lab-compile")
-
-
-def run_ahead(work: Callable[[], None]) -> None:
-    """Do something besides the training, after the compilations that already wait."""
-    _compiler().submit(work)
 
 
 def start_arms(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jaxrl_envs
 import numpy as np
 import pytest
+import xarray as xr
 from experiment_cases import BreakAt, arm, experiment
 from experiment_cases import light as light
 from jaxrl_envs import BadInput
@@ -147,7 +148,7 @@ def test_a_mechanism_of_your_own_goes_where_the_others_go() -> None:
 def test_more_programs_than_wait_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is compiled when there is room for it and given up after its run; nothing changes."""
     from jaxrl_lab import cache
-    from jaxrl_lab.experiments import run
+    from jaxrl_lab.experiments import running
 
     alone = arm()
     groups = {
@@ -155,14 +156,14 @@ def test_more_programs_than_wait_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
     }
     plain = run_arms(groups, updates=2, seeds=[1])
     waiting: list[int] = []
-    train = run.Running._train
+    train = running.Running._train
 
     def watched(self: Any, compiled: Any, *rest: Any) -> Any:
         waiting.append(len(self._jobs))
         return train(self, compiled, *rest)
 
-    monkeypatch.setattr(run.Running, "_train", watched)
-    monkeypatch.setattr(run, "AHEAD", 2)
+    monkeypatch.setattr(running.Running, "_train", watched)
+    monkeypatch.setattr(running, "AHEAD", 2)
     monkeypatch.setattr(cache, "MOST_MAPS", 0)
     frugal = run_arms(groups, updates=2, seeds=[1])
     assert waiting == [1, 1, 1, 0]
@@ -171,3 +172,18 @@ def test_more_programs_than_wait_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
         for variable in plain.dataset.data_vars:
             got, wanted = (r.dataset[variable].sel(arm=name).values for r in (frugal, plain))
             np.testing.assert_array_equal(got, wanted)
+
+
+def test_blocks_of_seeds_are_the_whole_population() -> None:
+    arms = {"one": arm(), "two": arm(recipe="rloo")}
+    whole = run_arms(arms, updates=4, seeds=range(4), every=2)
+    with lab.resources(block=2):
+        parts = run_arms(arms, updates=4, seeds=range(4), every=2)
+    xr.testing.assert_allclose(whole.dataset, parts.dataset, rtol=1e-5)
+    for name, params in whole.params.items():
+        np.testing.assert_allclose(params["logits"], parts.params[name]["logits"], rtol=1e-5)
+
+
+def test_blocks_that_do_not_fit_are_refused() -> None:
+    with lab.resources(block=3), pytest.raises(BadInput, match="a divisor of the number of seeds"):
+        run_arms({"one": arm()}, updates=2, seeds=range(4))

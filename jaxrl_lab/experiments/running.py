@@ -1,0 +1,216 @@
+"""A run under way: programs compiled ahead by one thread, and trained one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from typing import Any, cast
+
+import jax
+import numpy as np
+
+from jaxrl_lab.cache import forget_programs
+from jaxrl_lab.experiments import devices
+from jaxrl_lab.experiments.checkpoint import ProgramCheckpoints
+from jaxrl_lab.experiments.live import Listening, Logger
+from jaxrl_lab.experiments.population import (
+    Arm,
+    Compiled,
+    Measure,
+    compile_program,
+    group_arms,
+    run_program,
+)
+from jaxrl_lab.experiments.progress import Progress
+from jaxrl_lab.experiments.result import Description, Result, assemble, further_dimensions
+from jaxrl_lab.types import Tree
+
+AHEAD = 8
+"""Programs that may wait compiled: as many as a study has, and not as many as a box."""
+
+
+class Running:
+    """A checked run: one thread compiles programs ahead, the caller executes them in order.
+
+    XLA compiles outside the interpreter lock, so that half of a short run is hidden. Programs are
+    not executed side by side: on the CPU backend two at once were seen to wait forever.
+    """
+
+    def __init__(
+        self,
+        arms: dict[str, Arm],
+        updates: int,
+        seeds: tuple[int, ...],
+        measure: Measure,
+        every: int,
+        describe: dict[str, Description],
+        common_noise: bool,
+    ) -> None:
+        self.arms, self.updates, self.seeds = arms, updates, seeds
+        self.measure, self.every, self.describe = measure, every, describe
+        self.common_noise = common_noise
+        self.blocks = devices.current().blocks(seeds)
+        recipes = [arm.recipe for arm in arms.values()]
+        mesh = devices.current().mesh(len(self.blocks[0]), recipes)
+        self._waiting = iter(group_arms(arms, common_noise, mesh))
+        self._jobs: deque[Future[Compiled]] = deque()
+        self._compile_ahead(AHEAD)
+
+    def _compile_ahead(self, programs: int) -> None:
+        for program in islice(self._waiting, programs):
+            arguments = (program, self.blocks[0], self.updates, self.every, self.measure)
+            self._jobs.append(_compiler().submit(compile_program, *arguments))
+
+    def result(
+        self,
+        progress: Progress | None = None,
+        checkpoints: Callable[[int], Any] | None = None,
+        loggers: Sequence[Logger] = (),
+    ) -> Result:
+        """Train every arm on every seed, program after program.
+
+        Args:
+            checkpoints: number of a program (each block of seeds counts) -> its checkpoints, to
+                keep and to go on from.
+            loggers: told of every chunk.
+        """
+        progress = progress or Progress(quiet=True)
+        progress.start(self.updates * len(self.arms) * len(self.seeds))
+        try:
+            trained: list[Trained] = []
+            while self._jobs:
+                compiled = self._jobs.popleft().result()
+                for name, shape in measured_shapes(compiled).items():  # before any training
+                    further_dimensions(name, self.describe.get(name, ()), len(shape) - 3)
+                begin = time.perf_counter()
+                parts: list[Part] = []
+                for block in self.blocks:
+                    number = len(trained) * len(self.blocks) + len(parts)
+                    saved = checkpoints(number) if checkpoints else None
+                    saved = self._heard(compiled, progress, loggers, saved)
+                    parts.append(self._train(compiled, block, progress, saved))
+                trained.append(_joined(compiled, parts, time.perf_counter() - begin))
+                forget_programs()
+                self._compile_ahead(1)
+            return self._assemble(trained)
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            progress.finish()
+
+    def stop(self) -> None:
+        """Give the run up: programs that wait are never compiled."""
+        for job in self._jobs:
+            job.cancel()
+
+    def _heard(
+        self,
+        compiled: Compiled,
+        progress: Progress,
+        loggers: Sequence[Logger],
+        saved: ProgramCheckpoints | None,
+    ) -> ProgramCheckpoints | None:
+        """The checkpoints with whoever listens in: they are told of every chunk."""
+        listeners = [*loggers, *([] if progress.quiet else [progress])]
+        if not listeners:
+            return saved
+        return cast(
+            ProgramCheckpoints, Listening(compiled.program.names, self.every, listeners, saved)
+        )
+
+    def _train(
+        self,
+        compiled: Compiled,
+        block: tuple[int, ...],
+        progress: Progress,
+        checkpoints: ProgramCheckpoints | None,
+    ) -> Part:
+        """One block of seeds, its end in the memory of the host where there are several."""
+        members = compiled.program.size * len(block)
+        states, curves = run_program(
+            compiled, block, lambda updates: progress.advance(updates * members), checkpoints
+        )
+        end = states.params, states.stopped
+        if len(self.blocks) > 1 or compiled.program.mesh is not None:
+            end = devices.fetch(end)
+        return Part(*end, curves)
+
+    def _assemble(self, trained: Sequence[Trained]) -> Result:
+        curves: dict[str, dict[str, np.ndarray]] = {}
+        stopped: dict[str, np.ndarray] = {}
+        params: dict[str, Tree] = {}
+        for one in trained:
+            for i, name in enumerate(one.names):
+                curves[name] = {k: v[i] for k, v in one.curves.items()}
+                stopped[name] = np.asarray(one.stopped[i])
+                params[name] = jax.tree.map(lambda x, i=i: x[i], one.params)
+        ordered = {name: curves[name] for name in self.arms}
+        dataset = assemble(ordered, stopped, self.seeds, self.every, self.describe)
+        seconds = {", ".join(one.names): one.seconds for one in trained}
+        return Result(
+            dataset,
+            self.arms,
+            self.updates,
+            self.seeds,
+            self.measure,
+            params,
+            seconds,
+            self.common_noise,
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """The end of one block of seeds, leading axes ``[arms, seeds]``, and its curves."""
+
+    params: Tree
+    stopped: Any
+    curves: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One program after its run, without its executables: all seeds."""
+
+    names: tuple[str, ...]
+    params: Tree
+    stopped: Any
+    curves: dict[str, np.ndarray]
+    seconds: dict[str, float]
+
+
+def _joined(compiled: Compiled, parts: Sequence[Part], seconds: float) -> Trained:
+    """The blocks of a program as one."""
+    whole = parts[0]
+    if len(parts) > 1:
+        ends = [(part.params, part.stopped, part.curves) for part in parts]
+        whole = Part(*jax.tree.map(lambda *xs: np.concatenate(xs, axis=1), *ends))
+    spent = {
+        "trace": compiled.trace_seconds,
+        "compile": compiled.compile_seconds,
+        "run": seconds,
+    }
+    return Trained(compiled.program.names, whole.params, whole.stopped, whole.curves, spent)
+
+
+def measured_shapes(compiled: Compiled) -> dict[str, tuple[int, ...]]:
+    """Shape ``[1, arms, seeds, …]`` of every measure of a program."""
+    found: Mapping[str, Any] = cast(Any, compiled.measure).out_info
+    return {name: x.shape for name, x in found.items()}
+
+
+@cache
+def _compiler() -> ThreadPoolExecutor:
+    """The one thread that compiles ahead."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="jaxrl-lab-compile")
+
+
+def run_ahead(work: Callable[[], None]) -> None:
+    """Do something besides the training, after the compilations that already wait."""
+    _compiler().submit(work)
