@@ -19,6 +19,7 @@ from jaxrl_lab.experiments.sweep import expand
 from jaxrl_lab.phenomena import Analysis, Phenomenon, Report, grid
 from jaxrl_lab.phenomena.core import Runs
 from jaxrl_lab.phenomena.studies import load_study
+from jaxrl_lab.plots import panels
 
 FILES = ["config.yaml", "figure.png", "figure.svg", "results.nc", "verdicts.json"]
 AXES = {"recipe.surrogate.high": [0.2, 0.4], "recipe.group": [2, 4]}
@@ -145,7 +146,8 @@ def test_claims_are_asked_at_every_point_of_their_own_runs(swept: Report) -> Non
             np.testing.assert_array_equal(sample, ends)
     refusals = [text for text in found.tables if "nothing is decided" in text]
     assert len(refusals) == 2
-    figure = asked.figure(swept.runs, found, [])
+    with panels.styled():
+        figure = asked.figure(swept.runs, found, [])
     assert "rises" in [ax.get_title(loc="left") for ax in figure.axes]
 
 

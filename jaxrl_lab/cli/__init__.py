@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from typing import NoReturn
 
 import click
 from jaxrl_envs.errors import BadInput
@@ -16,7 +17,7 @@ from jaxrl_envs.errors import BadInput
 from jaxrl_lab.atlas.command import atlas
 from jaxrl_lab.cli.doctor import doctor
 from jaxrl_lab.cli.lists import list_
-from jaxrl_lab.cli.runs import InterruptError, plot, resume, run
+from jaxrl_lab.cli.runs import InterruptError, LostProcessError, plot, resume, run
 from jaxrl_lab.cli.sweeps import sweep
 
 
@@ -40,14 +41,21 @@ def main() -> None:
         _fail(_usage(error))
     except click.ClickException as error:
         _fail(error.format_message())
+    except LostProcessError as error:
+        _leave(f"jaxrl-lab: {error}", 1)
     except (click.Abort, KeyboardInterrupt, InterruptError) as error:
         how = error if isinstance(error, InterruptError) else "nothing was written"
-        click.echo(f"interrupted; {how}", err=True)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(130)  # a compile under way would otherwise be waited for
+        _leave(f"interrupted; {how}", 130)
     gc.freeze()  # the process ends: a last collection would only take a second
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    """End now: a compile under way, or a process that is gone, would otherwise be waited for."""
+    click.echo(message, err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _usage(error: click.UsageError) -> str:
@@ -58,6 +66,10 @@ def _usage(error: click.UsageError) -> str:
     return str(BadInput("command", name, "a command", sorted(cli.commands)))
 
 
-def _fail(message: str) -> None:
-    click.echo(f"jaxrl-lab: {' '.join(message.splitlines())}", err=True)
+def _fail(message: str) -> NoReturn:
+    text = f"jaxrl-lab: {' '.join(message.splitlines())}"
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.process_count() > 1:  # the others would be waited for
+        _leave(text, 2)
+    click.echo(text, err=True)
     sys.exit(2)

@@ -7,12 +7,12 @@ import tempfile
 
 from jaxrl_envs.errors import BadInput, unknown_key
 
-VARIABLES = ("JAXRL_LAB_CACHE", "JAXRL_LAB_TEST_OPTIMIZED")
+VARIABLES = ("JAXRL_LAB_CACHE", "JAXRL_LAB_JOIN_SECONDS", "JAXRL_LAB_TEST_OPTIMIZED")
 """All variables of the laboratory's own."""
 
 
-def start_jax() -> None:
-    """Import jax and find its device.
+def start_jax(distributed: bool = False) -> None:
+    """Import jax and find its devices, those of the other processes of a run among them.
 
     Raises:
         BadInput: naming the variable that jax or the laboratory cannot use.
@@ -23,6 +23,10 @@ def start_jax() -> None:
     try:
         import jax
 
+        if distributed:
+            from jaxrl_lab.experiments.devices import join
+
+            join()
         jax.devices()
     except (ImportError, RuntimeError, ValueError, AssertionError) as error:
         raise _complaint(error) from None

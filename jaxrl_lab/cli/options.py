@@ -18,6 +18,11 @@ quiet = click.option("--quiet", is_flag=True, help="No progress bar.")
 out = click.option(
     "--out", type=click.Path(path_type=Path), help="Run directory; must not exist yet."
 )
+devices = click.option("--devices", type=int, help="Devices that share the seeds; 1 unless given.")
+block = click.option("--block", type=int, help="Seeds trained at once; all unless given.")
+distributed = click.option(
+    "--distributed", is_flag=True, help="Join the other processes of this run (see the docs)."
+)
 plan = click.option("--plan", is_flag=True, help="Say what would be compiled and run, and stop.")
 what = click.argument("what")
 folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
@@ -30,9 +35,14 @@ def tiers(command: F) -> F:
         ("default", "The figure."),
         ("quick", "A few seeds, seconds: to see it run."),
     ):
-        chosen = {"default": "default"} if name == "default" else {}
+        chosen: dict[str, Any] = {"default": "default"} if name == "default" else {}
         command = click.option(f"--{name}", "tier", flag_value=name, help=text, **chosen)(command)
     return command
+
+
+def places(command: F) -> F:
+    """``--devices``, ``--block``, ``--distributed``: where and in which portions to train."""
+    return devices(block(distributed(command)))
 
 
 def known(text: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from jaxrl_lab.cli.environment import start_jax
     metavar="KEY=VALUE",
     help="Change one entry of the configuration, by dotted path; may be repeated.",
 )
+@options.places
 @options.plan
 @options.out
 @options.as_json
@@ -36,6 +38,9 @@ def run(
     tier: str,
     seeds: int | None,
     texts: Sequence[str],
+    devices: int | None,
+    block: int | None,
+    distributed: bool,
     plan: bool,
     out: Path | None,
     as_json: bool,
@@ -49,28 +54,37 @@ def run(
     changes = {} if seeds is None else {"seeds": seeds}
     changes |= options.settings(texts)
     options.known(what)
-    start_jax()
+    start_jax(distributed)
     from jaxrl_lab import phenomena
 
     study = phenomena.changed_study(what, tier, changes)
-    if plan:
-        show_plan(study, as_json)
-    else:
-        go(study, Path(what).stem, out, as_json, quiet)
+    with resources(devices, block):
+        if plan:
+            show_plan(study, as_json)
+        else:
+            go(study, Path(what).stem, out, as_json, quiet)
 
 
 @click.command()
 @options.folder
+@options.places
 @options.as_json
 @options.quiet
-def resume(folder: Path, as_json: bool, quiet: bool) -> None:
+def resume(
+    folder: Path,
+    devices: int | None,
+    block: int | None,
+    distributed: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Go on with the run or sweep DIR that was interrupted or killed."""
-    start_jax()
+    start_jax(distributed)
     from jaxrl_lab import phenomena
 
     _collect_seldom()
     folder = folder.with_name(folder.name.removesuffix(".unfinished"))
-    with _resumable(folder):
+    with resources(devices, block), _resumable(folder):
         report = phenomena.resume(folder, quiet=quiet or as_json)
     show(report, as_json)
 
@@ -107,8 +121,19 @@ def go(study: Any, name: str, out: Path | None, as_json: bool, quiet: bool) -> N
     show(report, as_json)
 
 
+def resources(devices: int | None, block: int | None) -> AbstractContextManager[None]:
+    """Where and in which portions to train: :func:`~jaxrl_lab.experiments.devices.resources`."""
+    from jaxrl_lab.experiments import devices as places
+
+    return places.resources(devices, block)
+
+
 def show(report: Any, as_json: bool) -> None:
-    """A report on stdout."""
+    """A report on stdout; of several processes one speaks."""
+    from jaxrl_lab.experiments.devices import is_writer
+
+    if not is_writer():
+        return
     if as_json:
         click.echo(json.dumps(report.as_dict(), ensure_ascii=False, allow_nan=False))
         return
@@ -130,9 +155,15 @@ class InterruptError(Exception):
     """The user stopped the work; the message says what can be done with what is left."""
 
 
+class LostProcessError(Exception):
+    """Another process of the run is gone; the message says how to go on without it."""
+
+
 @contextlib.contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
     """An interrupt waits for the chunk that runs, and says how to go on."""
+    import jax
+
     from jaxrl_lab.experiments.checkpoint import place_of
     from jaxrl_lab.experiments.progress import chunk_first
 
@@ -143,6 +174,12 @@ def _resumable(folder: Path) -> Iterator[None]:
         kept = place_of(folder).exists()
         how = f"go on with: jaxrl-lab resume {folder}" if kept else "nothing was written"
         raise InterruptError(how) from None
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        reason = str(error).splitlines()[0]
+        how = f"go on, on as many processes as there are, with: jaxrl-lab resume {folder}"
+        raise LostProcessError(f"another process of the run is gone ({reason}); {how}") from None
 
 
 def _collect_seldom() -> None:

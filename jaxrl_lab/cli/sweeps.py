@@ -25,6 +25,7 @@ from jaxrl_lab.cli.environment import start_jax
 @click.option("--seeds", type=int, default=64, show_default=True, help="Seeds of every point.")
 @click.option("--experiment", metavar="NAME", help="Train this experiment only, without claims.")
 @click.option("--arm", "arms", multiple=True, metavar="NAME", help="Train this arm only, likewise.")
+@options.places
 @options.plan
 @options.out
 @options.as_json
@@ -36,6 +37,9 @@ def sweep(
     seeds: int,
     experiment: str | None,
     arms: Sequence[str],
+    devices: int | None,
+    block: int | None,
+    distributed: bool,
     plan: bool,
     out: Path | None,
     as_json: bool,
@@ -48,13 +52,14 @@ def sweep(
     """
     settings, axes = options.axes(texts)
     options.known(what)
-    start_jax()
+    start_jax(distributed)
     from jaxrl_lab import phenomena
     from jaxrl_lab.experiments.sweep import with_grid
 
     study = phenomena.changed_study(what, tier, settings, experiment, arms)
     study = with_grid(study, axes, seeds)
-    if plan or not (quiet or as_json):
-        runs.show_plan(study, as_json)
-    if not plan:
-        runs.go(study, f"{Path(what).stem}_sweep", out, as_json, quiet)
+    with runs.resources(devices, block):
+        if plan or not (quiet or as_json):
+            runs.show_plan(study, as_json)
+        if not plan:
+            runs.go(study, f"{Path(what).stem}_sweep", out, as_json, quiet)

@@ -138,7 +138,7 @@ def play_counts(logp: Float[Array, "R K"], known: Beliefs) -> Played:
     pi, half, layers = jnp.exp(logp), known.horizon // 2, known.layers
     others = jnp.asarray(1.0 - np.eye(known.arms, dtype=np.float32))
 
-    def back(values: tuple[Array, Array, Array], now: dict[str, Array]) -> tuple[Any, None]:
+    def back(values: Any, now: Any) -> tuple[Any, None]:
         total, abandoned, covered = values
         chosen, p, ahead = pi[now["row"]], now["chance"], now["ahead"]
         outcome = jnp.stack([1.0 - p, p], axis=-1)

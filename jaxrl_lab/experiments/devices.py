@@ -29,8 +29,10 @@ from jaxrl_lab.recipes import Recipe
 from jaxrl_lab.types import LearnerState, Tree
 
 POPULATION, ENV = "population", "env"
-JOIN_SECONDS, HEARTBEAT_SECONDS = 60, 20
-"""How long a process waits for the others to arrive, and for a sign of life."""
+JOIN_VARIABLE, JOIN_SECONDS = "JAXRL_LAB_JOIN_SECONDS", 60
+"""How long a process waits for the others to arrive."""
+HEARTBEAT_SECONDS = 20
+"""How long a process may be silent; one that ends is missed at the next exchange."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,15 @@ def of_states(mesh: Mesh, states: LearnerState) -> LearnerState:
     return replace(shardings, stream=jax.tree.map(lambda _: by_env, states.stream))
 
 
+def put(tree: Tree, shardings: Tree) -> Tree:
+    """Arrays that every process has, on the devices of all processes."""
+    held = jax.tree.map(np.asarray, tree)
+    return jax.jit(lambda x: x, out_shardings=shardings)(held)
+
+
 def everywhere(mesh: Mesh, tree: Tree) -> Tree:
     """The tree with a copy on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def fetch(tree: Tree) -> Tree:
@@ -159,19 +167,19 @@ def join() -> None:
     Raises:
         BadInput: the environment does not say it, or not all processes arrived in time.
     """
+    patience = _number(JOIN_VARIABLE) or JOIN_SECONDS
     try:
         jax.distributed.initialize(
             num_processes=_number("JAX_NUM_PROCESSES"),
             process_id=_number("JAX_PROCESS_ID"),
-            initialization_timeout=JOIN_SECONDS,
+            initialization_timeout=patience,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except ValueError as error:
         expected = "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or a cluster"
         raise BadInput("distributed", str(error), expected) from None
     except RuntimeError:
-        expected = f"all processes there within {JOIN_SECONDS} s"
+        expected = f"all processes there within {patience} s"
         raise BadInput("distributed", os.environ.get("JAX_PROCESS_ID"), expected) from None
 
 

@@ -92,10 +92,11 @@ class Program:
 
     def placed(self, seeds: Sequence[int]) -> tuple[tuple[Recipe, Tree, Tree], Array]:
         """Numbers and keys on the devices that use them."""
-        keys = self.keys(seeds)
         if self.mesh is None:
-            return self.numbers, keys
-        keys = jax.device_put(keys, devices.of_keys(self.mesh, keys))
+            return self.numbers, self.keys(seeds)
+        make = partial(self.keys, seeds)
+        split = devices.of_keys(self.mesh, jax.eval_shape(make))
+        keys = jax.jit(make, out_shardings=split)()
         return devices.everywhere(self.mesh, self.numbers), keys
 
 
@@ -232,9 +233,7 @@ def _save(
 
 def _put(states: LearnerState, like: LearnerState) -> LearnerState:
     """States that were read, on the devices where fresh ones are."""
-    placed: LearnerState = jax.tree.map(
-        lambda x, y: jax.device_put(np.asarray(x), y.sharding), states, like
-    )
+    placed: LearnerState = devices.put(states, jax.tree.map(lambda x: x.sharding, like))
     return placed
 
 

@@ -33,7 +33,14 @@ from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.types import Tree
 
-SIZES = ("updates", "measure_every", "seeds", "first_seed")
+SIZES = {
+    "updates": int,
+    "measure_every": int,
+    "seeds": int,
+    "first_seed": int,
+    "common_noise": bool,
+}
+"""Entries of an experiment that are not settings of its arms, and their types."""
 ROOTS = ("environment", "policy", "recipe")
 Settings = dict[str, Any]
 """Values by dotted path, for example ``{"environment.arms": 32, "recipe": "grpo"}``."""
@@ -48,6 +55,7 @@ class Experiment:
         arms: each arm's own settings, by name.
         updates: outer updates. measure_every: updates between two measurements.
         seeds: how many. first_seed: the first of them.
+        common_noise: whether arms of one seed share all their noise, for paired differences.
     """
 
     settings: Settings
@@ -56,6 +64,7 @@ class Experiment:
     measure_every: int = 1
     seeds: int = 16
     first_seed: int = 0
+    common_noise: bool = True
 
     def build(self) -> dict[str, Arm]:
         """Every arm as objects, checked.
@@ -89,15 +98,19 @@ class Experiment:
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """Length, seeds and cadence, as a run takes them."""
-        seeds = range(self.first_seed, self.first_seed + self.seeds)
-        return {"updates": self.updates, "seeds": seeds, "every": self.measure_every}
+        """Length, seeds, cadence and noise, as a run takes them."""
+        return {
+            "updates": self.updates,
+            "seeds": range(self.first_seed, self.first_seed + self.seeds),
+            "every": self.measure_every,
+            "common_noise": self.common_noise,
+        }
 
     def with_setting(self, path: str, value: Any) -> Experiment:
         """The experiment with one entry replaced: a size, a setting, or ``arms.NAME.PATH``."""
         head, _, rest = path.partition(".")
         if head in SIZES and not rest:
-            return replace(self, **{head: coerce(path, value, int)})
+            return replace(self, **{head: coerce(path, value, SIZES[head])})
         if head == "arms" and rest:
             name = arm_in(rest, self.arms)
             if name not in self.arms:
@@ -141,7 +154,7 @@ def parse_experiment(data: Mapping[str, Any], key: str = "") -> Experiment:
         if root in data:
             settings |= _flatten(root, data[root])
     arms = _mapping(prefix + "arms", data.get("arms", {}))
-    sizes = {s: coerce(prefix + s, data[s], int) for s in SIZES if s in data}
+    sizes = {s: coerce(prefix + s, data[s], kind) for s, kind in SIZES.items() if s in data}
     return Experiment(settings, {n: _flatten_arm(n, own) for n, own in arms.items()}, **sizes)
 
 

@@ -231,12 +231,14 @@ def parse_study(data: Mapping[str, Any]) -> Study:
     for name, inner in experiments.items():
         if not isinstance(inner, Mapping):
             raise BadInput(f"experiments.{name}", inner, "a mapping")
+    changed = data.get("changed") or {}
+    expect(isinstance(changed, Mapping), "changed", changed, "a mapping")
     return Study(
         name=str(data.get("phenomenon", "")),
         question=str(data.get("question", "")),
         source=str(data.get("source", "")),
         tier=str(data.get("tier", "default")),
-        changed=dict(data.get("changed", {})),
+        changed=dict(changed),
         box=parse_box(data["box"]) if data.get("box") is not None else None,
         experiments={n: parse_experiment(e, f"experiments.{n}") for n, e in experiments.items()},
     )

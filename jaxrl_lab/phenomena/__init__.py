@@ -11,7 +11,9 @@ from typing import Any
 
 from jaxrl_lab import config
 from jaxrl_lab.experiments import checkpoint, store
+from jaxrl_lab.experiments.checkpoint import place_of
 from jaxrl_lab.experiments.claims import claims_hash
+from jaxrl_lab.experiments.devices import is_writer
 from jaxrl_lab.experiments.plan import Plan
 from jaxrl_lab.experiments.plan import plan as plan_experiments
 from jaxrl_lab.experiments.result import Result
@@ -152,6 +154,8 @@ def start(study: Study, out: str | Path | None = None, quiet: bool = True) -> Re
     if out is None:
         return replace(run_study(phenomenon, trained, quiet), study=study)
     folder, text = Path(out), store.study_text(study)  # refused now, not after the training
+    if not is_writer():  # another process makes the place, and writes into it
+        return _finish(study, True, lambda: checkpoint.Checkpoints(place_of(folder)), folder)
     store.claim_folder(folder)
     begin = partial(checkpoint.create, folder, text, store.versions())
     return _finish(study, quiet, begin, folder)
@@ -180,8 +184,11 @@ def _finish(
     study: Study, quiet: bool, begin: Callable[[], checkpoint.Checkpoints], folder: Path
 ) -> Report:
     phenomenon, trained = prepare(study)
-    report = replace(run_study(phenomenon, trained, quiet, begin), study=study).save(folder)
-    checkpoint.Checkpoints(checkpoint.place_of(folder)).remove()
+    report = replace(run_study(phenomenon, trained, quiet, begin), study=study)
+    if not is_writer():
+        return report
+    report = report.save(folder)
+    checkpoint.Checkpoints(place_of(folder)).remove()
     return report
 
 

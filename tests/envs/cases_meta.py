@@ -68,11 +68,16 @@ WORLDS = [
             "observation": "outcomes",
             "prompts": 3,
         },
-        (u32, u32, u8),
+        (u32, u8),
         9,
         other={"location": 0.0, "scale": 1.0, "safe": 0.5, "block": 3.0},
     ),
-    endless({"arms": 3, "horizon": 5, "observation": "none", "prompts": 2}, (u32, u32), 8),
+    endless(
+        {"arms": 3, "horizon": 5, "observation": "none", "prompts": 2},
+        (u32,),
+        8,
+        other={"scale": 0.5},
+    ),
     endless({"horizon": 300, "prompts": 7, "test_prompts": 2}, (u32,), 8, other={"scale": 0.5}),
     endless(
         {

@@ -133,6 +133,7 @@ def pass_gradients(
 def interference(env: Environment, policy: Policy, world: World, params: Tree) -> dict[str, Array]:
     """What an expected GRPO update does to log p of a prompt by itself and through the others."""
     p, gradient = pass_gradients(env, policy, world, params)
+    p = jnp.minimum(p, 1.0)  # sums of probabilities may round to more, where no weight is defined
     own, cross = exact.own_and_cross(gradient, exact.difficulty_weight(p, GROUP, ddof=1), p)
     mean = measures.prompt_mean
     return {

@@ -129,7 +129,7 @@ def _rules(arms: int, horizon: int, a: float, b: float, bonus: float) -> dict[st
     counts = exact.beliefs(arms, horizon, a, b)
     rules = exact.reference_rules(counts, bonus)
     play = jax.jit(lambda table: exact.play_counts(table, counts))
-    return {name: exact.Played(*map(float, play(table))) for name, table in rules.items()}
+    return {name: jax.tree.map(float, play(table)) for name, table in rules.items()}
 
 
 def final(run: Result, name: str) -> dict[str, np.ndarray]:

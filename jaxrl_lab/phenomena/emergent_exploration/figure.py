@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -118,7 +118,7 @@ def _draw_trade(ax: Axes, run: Result, analysis: Analysis) -> None:
         x, y = (mean_interval(ends[name][arm]) for name in ("suffix_failure", "reward"))
         style = plots.panels.look(i)
         marker = plots.panels.MARKERS[i]
-        errors = {
+        errors: dict[str, Any] = {
             "xerr": [[x.mean - x.low], [x.high - x.mean]],
             "yerr": [[y.mean - y.low], [y.high - y.mean]],
         }

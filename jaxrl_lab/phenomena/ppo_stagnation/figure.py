@@ -60,7 +60,7 @@ def figure(runs: Runs, analysis: Analysis, verdicts: Sequence[Verdict]) -> Figur
         f"{seeds} seeds; shades and bars are 95 % t intervals over seeds; gray: exact to first "
         f"order. Minibatch, rate and transitions are the same for every N. Claims: {outcomes}."
     )
-    title = "PPO stalls at the noise of its outer step; more environments lift it through the clip"
+    title = "PPO stalls at the noise of its outer step: environments help, smaller steps help more"
     shape, axes = plots.panels.new_figure(2, 3, title, note)
     _draw_bandit(axes[0, 0], analysis)
     _draw_curves(axes[0, 1], runs, analysis)

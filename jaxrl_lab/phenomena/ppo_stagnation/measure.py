@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from jaxrl_envs import Environment, TabularMDP
 from jaxrl_envs.errors import expect
 from jaxtyping import Array, Float
 
-from jaxrl_lab.exact import discounted_occupancy, discounted_return, tabulate
+from jaxrl_lab.exact import discounted_occupancy, tabulate
 from jaxrl_lab.exact.solve import row_kl, rows_to_states
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.policies.tabular import Tabular
@@ -41,38 +42,32 @@ def measure(
     expect(isinstance(policy, Tabular), "policy.id", type(policy).__name__, "tabular")
     mdp = tabulate(env, world.params, jnp.asarray(env.level_ids("train"), jnp.int32))
     shown = after.trees.get("average", after.params)
-    value, cost = _worth(mdp, _log_policy(shown))
+    policies = [_log_policy(tree) for tree in (before.params, after.params, shown)]
+    old, new, judged = _by_state(mdp, policies)
+    # One batch of linear systems: several large ones at once can wait forever on a CPU.
+    systems = jnp.stack([policies[0], policies[2]])
+    visits = jax.vmap(_visits, in_axes=(None, 0))(mdp, systems)
     return {
-        "value": value,
-        "cost": cost,
-        "kl_step": _divergence(mdp, _log_policy(before.params), _log_policy(after.params)),
+        "value": _mean(visits[1] * jnp.sum(jnp.exp(judged) * mdp.reward, axis=-1)),
+        "cost": _mean(visits[1] * row_kl(judged, jnp.full_like(judged, -log(judged.shape[-1])))),
+        "kl_step": jnp.sum(visits[0] * row_kl(old, new)) / jnp.sum(visits[0]),
     }
+
+
+def _by_state(mdp: TabularMDP, tables: list[Array]) -> list[Float[Array, "L S K"]]:
+    """Each policy in every state of every level."""
+    return [jax.vmap(rows_to_states, in_axes=(0, None))(mdp, table) for table in tables]
+
+
+def _visits(mdp: TabularMDP, logp: Float[Array, "R K"]) -> Float[Array, "L S"]:
+    """Expected visits of an episode to every state, by level; none to terminal ones."""
+    return jax.vmap(discounted_occupancy, in_axes=(0, None, None))(mdp, logp, 1.0)
+
+
+def _mean(by_state: Float[Array, "L S"]) -> Float[Array, ""]:
+    """Summed over states, mean over levels."""
+    return jnp.mean(jnp.sum(by_state, axis=-1))
 
 
 def _log_policy(params: Tree) -> Float[Array, "R K"]:
     return jax.nn.log_softmax(params["logits"], axis=-1)
-
-
-def _worth(mdp: TabularMDP, logp: Float[Array, "R K"]) -> tuple[Array, Array]:
-    """Return, and KL(π ‖ uniform) = log K − H(π) summed over the expected visits."""
-
-    def one(level: TabularMDP) -> tuple[Array, Array]:
-        rows = rows_to_states(level, logp)
-        visits = discounted_occupancy(level, logp, 1.0)
-        cost = jnp.sum(visits * row_kl(rows, jnp.full_like(rows, -jnp.log(rows.shape[-1]))))
-        return discounted_return(level, logp, 1.0), cost
-
-    value, cost = jax.vmap(one)(mdp)
-    return jnp.mean(value), jnp.mean(cost)
-
-
-def _divergence(mdp: TabularMDP, old: Float[Array, "R K"], new: Float[Array, "R K"]) -> Array:
-    """KL(old ‖ new) per transition that the old policy makes."""
-
-    def one(level: TabularMDP) -> tuple[Array, Array]:
-        visits = discounted_occupancy(level, old, 1.0)
-        apart = row_kl(rows_to_states(level, old), rows_to_states(level, new))
-        return jnp.sum(visits * apart), jnp.sum(visits)
-
-    apart, visits = jax.vmap(one)(mdp)
-    return jnp.sum(apart) / jnp.sum(visits)

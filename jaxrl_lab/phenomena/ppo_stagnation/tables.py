@@ -22,10 +22,7 @@ def bandit(end: Samples, exact: Mapping[str, float]) -> str:
 
 def grid(end: Samples, ratios: Samples) -> str:
     """Gaps of the gridworld beside the data-to-divergence ratio."""
-    rows = {
-        arm: [cell(1000 * gap), f"{np.nanmean(np.log10(ratios[arm])):.1f}"]
-        for arm, gap in end.items()
-    }
+    rows = {arm: [cell(1000 * gap), cell(np.log10(ratios[arm]))] for arm, gap in end.items()}
     heads = ["gap", "log10 DDR"]
     return table("Gridworld: gap at the end, thousandths, and transitions per nat", heads, rows)
 
