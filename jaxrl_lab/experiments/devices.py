@@ -164,8 +164,10 @@ def join() -> None:
     ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` say who belongs
     together; without them jax asks the cluster (SLURM, TPU pods).
 
+    Where not all of them arrive in time (``JAXRL_LAB_JOIN_SECONDS``), XLA ends this process.
+
     Raises:
-        BadInput: the environment does not say it, or not all processes arrived in time.
+        BadInput: the environment does not say who belongs together, or jax is in use already.
     """
     patience = _number(JOIN_VARIABLE) or JOIN_SECONDS
     try:
@@ -175,12 +177,9 @@ def join() -> None:
             initialization_timeout=patience,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         expected = "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or a cluster"
-        raise BadInput("distributed", str(error), expected) from None
-    except RuntimeError:
-        expected = f"all processes there within {patience} s"
-        raise BadInput("distributed", os.environ.get("JAX_PROCESS_ID"), expected) from None
+        raise BadInput("distributed", " ".join(str(error).split()), expected) from None
 
 
 def _number(variable: str) -> int | None:
