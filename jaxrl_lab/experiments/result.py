@@ -16,6 +16,7 @@ from jaxtyping import Array
 from jaxrl_lab.experiments.policy_view import PolicyView
 from jaxrl_lab.experiments.population import Arm, Measure, seed_keys
 from jaxrl_lab.experiments.retrain import moment
+from jaxrl_lab.experiments.statistics import Difference, difference
 from jaxrl_lab.types import Tree
 
 if TYPE_CHECKING:
@@ -79,6 +80,25 @@ class Result:
         if arm not in self.names:
             raise BadInput("arm", arm, "an arm of the result", self.names)
         return np.asarray(self.dataset[name].sel(arm=arm).values)
+
+    def difference(
+        self, name: str, arm: str, other: str, update: int | None = None, level: float = 0.95
+    ) -> Difference:
+        """A variable of one arm minus the same of another, paired beside unpaired.
+
+        Args:
+            update: after so many updates; the last measured point unless given.
+
+        Raises:
+            BadInput: unknown variable or arm, an update that was not measured, or a seed of
+                either arm that became non-finite.
+        """
+        measured = [int(u) for u in self.update]
+        at = measured[-1] if update is None else update
+        expect(at in measured, "update", at, f"one of {measured[:3]} … {measured[-1]}")
+        i = measured.index(at)
+        first, second = (self.curve(name, a)[:, i] for a in (arm, other))
+        return difference(first, second, level)
 
     def part(self, names: Mapping[str, str]) -> Result:
         """The arms with these names alone, each under a new one."""

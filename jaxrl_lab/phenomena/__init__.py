@@ -212,6 +212,7 @@ def load(folder: str | Path) -> Report:
             tuple(int(s) for s in dataset["seed"].values),
             phenomenon.measures[name][0],
             params.get(name, {}),
+            common_noise=trained.experiments[name].common_noise,
         )
         for name, dataset in datasets.items()
     }

@@ -297,3 +297,37 @@ def test_crossings_refuse_curves_that_do_not_fit() -> None:
     for x, y, at, key in (([0, 1], [0], 0.5, "y"), ([], [], 0.5, "x"), ([0], [0], nan, "levels")):
         with pytest.raises(BadInput, match=f"^{key} = "):
             ours.first_crossing(x, y, at)
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+def test_unpaired_difference_is_welch(level: float) -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(1.0, 0.3, 12), rng.normal(0.5, 2.0, 31)
+    found = ours.unpaired_difference(x, y, level)
+    expected = stats.ttest_ind(x, y, equal_var=False).confidence_interval(level)
+    np.testing.assert_allclose([found.low, found.high], [expected.low, expected.high], rtol=1e-10)
+    assert found.n == 12
+
+
+def test_a_difference_says_what_the_pairing_is_worth() -> None:
+    rng = np.random.default_rng(4)
+    luck, own = rng.normal(size=64), rng.normal(size=(2, 64))
+    found = ours.difference(3 * luck + own[0], 3 * luck + own[1] - 0.5)
+    # Equal spread: Var[x - y] = 2 Var[x] (1 - correlation), so the saving is 1 / (1 - correlation).
+    assert found.seeds_saved == pytest.approx(1 / (1 - found.correlation), rel=0.1)
+    assert found.correlation > 0.8
+    alone = ours.difference(own[0], own[1])
+    assert alone.seeds_saved == pytest.approx(1 / (1 - alone.correlation), rel=0.1)
+    assert "paired [" in str(found)
+    assert "unpaired [" in str(found)
+
+
+def test_differences_without_spread() -> None:
+    same = ours.difference([1.0, 2.0, 4.0], [0.0, 1.0, 3.0])
+    assert (same.paired.low, same.paired.high) == (1.0, 1.0)
+    assert same.seeds_saved == np.inf
+    constant = ours.difference([1.0, 1.0], [0.0, 0.0])
+    assert (constant.unpaired.low, constant.unpaired.high) == (1.0, 1.0)
+    assert np.isnan(constant.correlation)
+    one = ours.unpaired_difference([1.0], [0.0, 1.0])
+    assert (one.low, one.high) == (-np.inf, np.inf)

@@ -11,14 +11,17 @@ How a claim becomes a verdict is in :mod:`jaxrl_lab.experiments.claims`.
 from jaxrl_lab.experiments.statistics.crossings import at_matched, first_crossing
 from jaxrl_lab.experiments.statistics.intervals import (
     Band,
+    Difference,
     Floats,
     Interval,
     curve_band,
+    difference,
     holm,
     mean_and_error,
     mean_interval,
     paired_difference,
     t_quantile,
+    unpaired_difference,
 )
 from jaxrl_lab.experiments.statistics.planning import minimum_detectable_effect, seeds_needed
 from jaxrl_lab.experiments.statistics.resampling import (
@@ -33,11 +36,13 @@ from jaxrl_lab.experiments.statistics.resampling import (
 
 __all__ = [
     "Band",
+    "Difference",
     "Floats",
     "Interval",
     "at_matched",
     "bootstrap_interval",
     "curve_band",
+    "difference",
     "first_crossing",
     "holm",
     "improvement_interval",
@@ -52,4 +57,5 @@ __all__ = [
     "seeds_needed",
     "stratified_interval",
     "t_quantile",
+    "unpaired_difference",
 ]
