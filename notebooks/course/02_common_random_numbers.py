@@ -97,7 +97,8 @@ for arm in changes:
 # ## What it is worth over time
 #
 # Paths that began alike drift apart: every action that differs changes what both learn from. So the
-# saving is largest early, and it is largest where the change is small.
+# saving is large early, and larger where the change is smaller. It may rise again at the end, where
+# both arms of a seed have settled on the same answers, prompt by prompt.
 
 # %%
 note = f"{len(shared.seeds)} seeds; bars are 95 % intervals of the difference"
