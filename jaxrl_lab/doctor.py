@@ -62,7 +62,7 @@ def examine() -> list[Finding]:
         *(_attempt(f"import {name}", partial(_import, name)) for name in IMPORTED),
         _attempt("devices", _devices),
         _cache(),
-        _free("memory", _free_memory()),
+        _free("memory", free_memory()),
         _free("disk", shutil.disk_usage(".").free),
         *(Finding("variable", f"{k}={v}") for k, v in sorted(os.environ.items()) if _matters(k)),
     ]
@@ -140,7 +140,7 @@ def _is_writable(folder: Path) -> bool:
         return False
 
 
-def _free_memory() -> int | None:
+def free_memory() -> int | None:
     """Bytes a process could still get, or None where the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

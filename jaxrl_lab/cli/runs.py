@@ -149,6 +149,9 @@ def show_plan(study: Any, as_json: bool) -> None:
 
     planned = phenomena.plan(study)
     click.echo(json.dumps(planned.as_dict(), ensure_ascii=False) if as_json else planned)
+    if "not even" in planned.advice:
+        expected = f"a smaller experiment; {planned.advice}"
+        raise BadInput("seeds", planned.programs[0].seeds, expected)
 
 
 class InterruptError(Exception):
@@ -175,6 +178,9 @@ def _resumable(folder: Path) -> Iterator[None]:
         how = f"go on with: jaxrl-lab resume {folder}" if kept else "nothing was written"
         raise InterruptError(how) from None
     except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error):
+            expected = "fewer seeds at once: --block N, and --plan for how many fit"
+            raise BadInput("memory", str(error).splitlines()[0], expected) from None
         if jax.process_count() == 1:
             raise
         reason = str(error).splitlines()[0]

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from jaxrl_lab.doctor import free_memory
+from jaxrl_lab.experiments import devices
 from jaxrl_lab.experiments.population import Program, chunk_length, group_arms
 from jaxrl_lab.experiments.spec import Experiment
 
@@ -31,7 +33,7 @@ class ProgramPlan:
     """One program to compile.
 
     Attributes:
-        experiment, arms: what it trains. seeds: of every arm.
+        experiment, arms: what it trains. seeds: of every arm. block: of them trained at once.
         updates: of every member. chunk: updates between two checkpoints.
         state: bytes that one member keeps between updates, and that a checkpoint holds.
         update: bytes one member needs at the peak of an update, its state included; about.
@@ -41,6 +43,7 @@ class ProgramPlan:
     experiment: str
     arms: tuple[str, ...]
     seeds: int
+    block: int
     updates: int
     chunk: int
     state: int
@@ -49,13 +52,18 @@ class ProgramPlan:
 
     @property
     def members(self) -> int:
-        """Policies trained side by side."""
+        """Policies to train."""
         return len(self.arms) * self.seeds
 
     @property
     def memory(self) -> int:
-        """Bytes at the peak, about."""
-        return self.members * self.update
+        """Bytes at the peak, about: of the policies trained side by side."""
+        return len(self.arms) * self.block * self.update
+
+    def block_for(self, room: int) -> int:
+        """The most seeds at once, in equal blocks, that need no more than so many bytes; or 0."""
+        fit = [b for b in range(1, self.seeds + 1) if self.seeds % b == 0]
+        return max((b for b in fit if len(self.arms) * b * self.update <= room), default=0)
 
 
 @dataclass(frozen=True)
@@ -63,11 +71,12 @@ class Plan:
     """All programs of a study, in the order in which they run.
 
     Attributes:
-        rate: operations per second of the device.
+        rate: operations per second of the device. room: bytes of memory that are free, if known.
     """
 
     programs: tuple[ProgramPlan, ...]
     rate: float
+    room: int | None = None
 
     @property
     def memory(self) -> int:
@@ -80,10 +89,20 @@ class Plan:
         work = sum(p.members * p.updates * p.operations for p in self.programs)
         return OVERHEAD * work / self.rate
 
+    @property
+    def advice(self) -> str:
+        """What to do where the memory that is free is too small; empty where it is not."""
+        if self.room is None or self.memory <= self.room:
+            return ""
+        block = min(program.block_for(self.room) for program in self.programs)
+        how = f"--block {block} does" if block else "not even one seed at a time does"
+        return f"This does not fit into the {in_bytes(self.room)} that are free; {how}."
+
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON has it, bytes as numbers."""
         programs = [asdict(p) | {"members": p.members, "memory": p.memory} for p in self.programs]
-        return {"programs": programs, "memory": self.memory, "seconds": self.seconds}
+        sizes = {"memory": self.memory, "free": self.room, "seconds": self.seconds}
+        return {"programs": programs} | sizes | {"advice": self.advice}
 
     def __str__(self) -> str:
         members = sum(p.members for p in self.programs)
@@ -93,12 +112,13 @@ class Plan:
             f"{work} policy updates; about {in_bytes(self.memory)} at the peak, "
             f"{in_seconds(self.seconds)} of training"
         )
-        titles = ("", "experiment", "arms", "seeds", "updates", "chunk", *BYTES)
+        titles = ("", "experiment", "arms", "seeds", "block", "updates", "chunk", *BYTES)
         rows = [titles, *(_row(i, p) for i, p in enumerate(self.programs, 1))]
         widths = [max(len(row[c]) for row in rows) for c in range(len(titles))]
         lines = [_align(row, widths) for row in rows]
         named = [f"  {_shorten(p.arms)}" for p in self.programs]
-        return "\n".join([head, lines[0], *map(str.__add__, lines[1:], named)])
+        advice = [self.advice] if self.advice else []
+        return "\n".join([head, lines[0], *map(str.__add__, lines[1:], named), *advice])
 
 
 BYTES = ("state/policy", "peak/policy", "peak/arm", "peak")
@@ -114,7 +134,7 @@ def plan(experiments: Mapping[str, Experiment]) -> Plan:
     for name, experiment in experiments.items():
         for program in group_arms(experiment.build(), experiment.common_noise):
             programs.append(_plan_program(name, experiment, program))
-    return Plan(tuple(programs), operations_per_second())
+    return Plan(tuple(programs), operations_per_second(), free_memory())
 
 
 def _plan_program(name: str, experiment: Experiment, program: Program) -> ProgramPlan:
@@ -129,6 +149,7 @@ def _plan_program(name: str, experiment: Experiment, program: Program) -> Progra
         experiment=name,
         arms=program.names,
         seeds=experiment.seeds,
+        block=len(devices.current().blocks(range(experiment.seeds))[0]),
         updates=experiment.updates,
         chunk=chunk_length(experiment.updates, experiment.measure_every),
         state=kept,
@@ -226,8 +247,8 @@ def in_seconds(seconds: float) -> str:
 
 
 def _row(number: int, p: ProgramPlan) -> tuple[str, ...]:
-    sizes = (p.state, p.update, p.seeds * p.update, p.memory)
-    counts = (len(p.arms), p.seeds, p.updates, p.chunk)
+    sizes = (p.state, p.update, p.block * p.update, p.memory)
+    counts = (len(p.arms), p.seeds, p.block, p.updates, p.chunk)
     return (str(number), p.experiment, *map(str, counts), *map(in_bytes, sizes))
 
 

@@ -92,6 +92,27 @@ def test_time_is_proportional_to_the_work(monkeypatch: pytest.MonkeyPatch) -> No
     assert planning.Plan((), 1e9).memory == 0
 
 
+def test_a_block_is_what_is_trained_at_once() -> None:
+    one = experiment(actions=8, updates=4, seeds=6)
+    whole = plan({"x": one}).programs[0]
+    with lab.resources(block=2):
+        part = plan({"x": one}).programs[0]
+    assert (whole.block, part.block) == (6, 2)
+    assert whole.memory == 3 * part.memory
+
+
+@pytest.mark.parametrize(
+    ("seeds_that_fit", "advice"),
+    [(6, ""), (5, "--block 3 does"), (1, "--block 1 does"), (0, "not even")],
+)
+def test_a_plan_that_does_not_fit_says_which_block_would(seeds_that_fit: int, advice: str) -> None:
+    found = plan({"x": experiment(actions=8, updates=4, seeds=6)})
+    room = seeds_that_fit * found.programs[0].update + 1
+    assert advice in planning.Plan(found.programs, 1e9, room).advice
+    assert bool(advice) == bool(planning.Plan(found.programs, 1e9, room).advice)
+    assert planning.Plan(found.programs, 1e9, None).advice == ""
+
+
 def test_sizes_and_times_in_words() -> None:
     assert [in_bytes(x) for x in (0, 999, 8200, 123456, 5e9, 7e12)] == [
         "0 B", "999 B", "8.2 kB", "123 kB", "5.0 GB", "7.0 TB",
