@@ -367,12 +367,19 @@ def filtered():
     return np.tile(informative * both + (1 - informative) * alone, 2)
 
 
-def ppo():
+def anchored(logp, old, A, anchor):
+    """PPO's clip around an anchor that is not the old policy."""
+    cut = jnp.clip(jnp.exp(logp - anchor), 0.8, 1.2) * jnp.exp(anchor - old) * A
+    return jnp.minimum(jnp.exp(logp - old) * A, cut)
+
+
+def ppo(ewma=False):
     """Four one-step environments: whitened r - V, clipped values, Adam, clipped gradients."""
 
     def change(a):
         r, old = REWARD[a], jax.nn.log_softmax(START)[a]
         A = whitened(r - VALUE)
+        anchor = jax.nn.log_softmax(REFERENCE if ewma else START)[a]
 
         def loss(params):
             z, v = params
@@ -380,7 +387,8 @@ def ppo():
             near = VALUE + jnp.clip(v - VALUE, -0.2, 0.2)
             value = 0.5 * jnp.maximum((v - r) ** 2, (near - r) ** 2)
             entropy = -jnp.sum(jax.nn.softmax(z) * jax.nn.log_softmax(z))
-            return jnp.mean(value - clip(0.2, 0.2)(logp, old, A)) - 0.01 * entropy
+            gain = anchored(logp, old, A, anchor) if ewma else clip(0.2, 0.2)(logp, old, A)
+            return jnp.mean(value - gain) - 0.01 * entropy
 
         x, m, s = jnp.append(START, VALUE), jnp.zeros(K + 1), jnp.zeros(K + 1)
         begin = x
@@ -435,7 +443,7 @@ WRITTEN_OUT = {
     "mssr": lambda: update(hesitant, clip(0.2, 0.2), 4, lambda *given: 0.25 * k3(*given))[0],
     "safe": lambda: update(normalized, clip(0.2, 0.2), 4, controlled)[0],
     "ppo": ppo,
-    "ppo_ewma": ppo,  # before its first update the anchor is the old policy
+    "ppo_ewma": lambda: ppo(ewma=True),
 }
 
 
