@@ -50,7 +50,9 @@ EVERY_PYTHON = {
 
 ONE_PYTHON = {
     "test_pretrain", "test_branches", "test_probe_worlds", "test_worlds_table", "test_spec",
-    "test_expected_update", "test_recipe_options",
+    "test_expected_update", "test_recipe_options", "test_public_api", "test_own_experiments",
+    "test_sweep", "test_plan", "test_soak", "test_devices", "test_pages_run", "test_results_page",
+    "test_generated_pages", "test_kinds", "test_result", "test_browser",
 }  # fmt: skip
 """Tests elsewhere that are not."""
 

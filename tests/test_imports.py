@@ -120,3 +120,9 @@ except jaxrl_envs.BadInput as error:
     print(error)
 """
     assert "broken today" in python(code).splitlines()[-1]
+
+
+def test_statistics_are_there_without_anything_else() -> None:
+    assert (
+        python("import jaxrl_lab as lab; print(lab.statistics.iqm([1.0, 2.0, 9.0, 2.0]))") == "2.0"
+    )
