@@ -16,6 +16,7 @@ from .experiments.population import Arm as Arm
 from .experiments.population import traces as traces
 from .experiments.pretrain import pretrain as pretrain
 from .experiments.result import Result as Result
+from .experiments.run import blame as blame
 from .experiments.run import debug as debug
 from .experiments.run import make_arm as make_arm
 from .experiments.run import run_arms as run_arms

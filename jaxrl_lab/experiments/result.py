@@ -177,11 +177,16 @@ class Result:
         """One line for every member that became non-finite: arm, seed, update."""
         stopped = self.dataset["stopped"]
         return [
-            f"{arm}, seed {seed}: not finite at update {int(at)}"
-            for arm, row in zip(stopped["arm"].values, stopped.values, strict=True)
-            for seed, at in zip(stopped["seed"].values, row, strict=True)
-            if at >= 0
+            f"{arm}, seed {seed}: not finite at update {int(stopped.sel(arm=arm, seed=seed))}"
+            for arm, seed in self.frozen_members()
         ]
+
+    def frozen_members(self) -> list[tuple[str, int]]:
+        """Arm and seed of every member that became non-finite."""
+        stopped = self.dataset["stopped"]
+        found = np.argwhere(np.asarray(stopped.values) >= 0)
+        seeds = stopped["seed"].values
+        return [(self.names[i], int(seeds[j])) for i, j in found]
 
     def __str__(self) -> str:
         return str(self.dataset)

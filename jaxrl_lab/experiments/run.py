@@ -202,3 +202,31 @@ def debug(result: Result, *, arm: str, seed: int, update: int) -> Tape:
         t, total = jnp.int32(update), jnp.int32(result.updates)
         at.learner.update(at.recipe, at.world, at.state, at.key, t, total, tape)
     return tape
+
+
+def blame(result: Result, *, arm: str, seed: int) -> str:
+    """Where a frozen member first had a number that is not finite: one line.
+
+    The update in which it stopped is replayed, and its tape read from the beginning.
+
+    Raises:
+        BadInput: unknown arm or seed, a member that never stopped, or a result read from disk
+            without the arms to train it again.
+    """
+    result.member(arm, seed)
+    at = int(result.dataset["stopped"].sel(arm=arm, seed=seed))
+    expect(at >= 0, "seed", seed, f"a seed of {arm} that became non-finite")
+    tape = debug(result, arm=arm, seed=seed, update=at)
+    for i, entry in enumerate(tape):
+        who = f"{entry['slot']}: {entry['mechanism']}"
+        if not _is_finite(entry["output"]):
+            where = "returned" if _is_finite(entry["input"]) else "was given"
+            return f"{arm}, seed {seed}, update {at}: {who} {where} what is not finite (call {i})"
+    return (
+        f"{arm}, seed {seed}, update {at}: every mechanism's output is finite, the parameters not"
+    )
+
+
+def _is_finite(tree: Any) -> bool:
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.inexact)]
+    return all(bool(jnp.all(jnp.isfinite(x))) for x in floats)

@@ -91,6 +91,7 @@ class Report:
     def __str__(self) -> str:
         frozen = [line for run in self.runs.values() for line in run.frozen()]
         shown = frozen[:10] + ([f"… and {len(frozen) - 10} more"] if len(frozen) > 10 else [])
+        shown += self._about_blame()
         return "\n\n".join(
             [
                 *self.analysis.tables,
@@ -103,6 +104,15 @@ class Report:
                 *self._about_claims(),
             ]
         )
+
+    def _about_blame(self) -> list[str]:
+        """How to find the mechanism that broke the first frozen member of a stored run."""
+        for name, run in self.runs.items() if self.folder else ():
+            for arm, seed in run.frozen_members():
+                where = f"lab.load({str(self.folder)!r}).runs[{name!r}]"
+                call = f"lab.blame({where}, arm={arm!r}, seed={seed})"
+                return [f'Where: python -c "import jaxrl_lab as lab; print({call})"']
+        return []
 
     def _about_settings(self) -> list[str]:
         """A line that says so where the run is not what the claims are about."""

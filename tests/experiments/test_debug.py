@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -132,3 +133,17 @@ def test_moments_outside_the_run_are_refused(
         lab.debug(result, **({"arm": name, "seed": 0, "update": 0} | change))
     assert caught.value.key == key
     assert caught.value.value == change[key]
+
+
+def test_the_mechanism_that_broke_a_member_is_named() -> None:
+    breaking = lab.recipe("grpo", group=GROUP, regularizer=BreakAt(at=1.0))
+    (base,) = experiment().build().values()
+    broken = lab.run_arms(
+        {"sound": base, "broken": replace(base, recipe=breaking)}, updates=3, seeds=[4, 6]
+    )
+    assert broken.frozen_members() == [("broken", 4), ("broken", 6)]
+    assert broken.frozen() == [f"broken, seed {s}: not finite at update 1" for s in (4, 6)]
+    said = lab.blame(broken, arm="broken", seed=6)
+    assert said.startswith("broken, seed 6, update 1: regularizer: break_at returned")
+    with pytest.raises(BadInput, match="became non-finite"):
+        lab.blame(broken, arm="sound", seed=4)
