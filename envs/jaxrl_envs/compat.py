@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxrl_envs import threefry
 from jaxrl_envs.core import Box, Discrete, Environment, MultiDiscrete, Space, Transition, Tree
 from jaxrl_envs.errors import BadInput, expect, unknown_key
 
@@ -107,10 +108,10 @@ def _adapter_class() -> Any:
             return self.env.action_space.n
 
         def reset_env(self, key: Array, params: Any) -> tuple[Array, Any]:
-            drawn = jax.random.randint(jax.random.fold_in(key, 0), (), 0, len(self.ids), jnp.int32)
+            drawn = jax.random.randint(threefry.fold_in(key, 0), (), 0, len(self.ids), jnp.int32)
             level_id = self.ids.start + self.ids.step * drawn
             level = self.env.make_level(params.world, level_id)
-            noise = self.env.draw_reset(jax.random.fold_in(key, 1), ())
+            noise = self.env.draw_reset(threefry.fold_in(key, 1), ())
             inner = self.env.reset(params.world, level, noise)
             no = jnp.bool_(False)
             state = EnvState(jnp.int32(0), level_id, inner, no, no)

@@ -170,10 +170,8 @@ class ModesBandit:
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         key = jax.random.key(TEACHER_SEED)
-        teacher = threefry.normal(jax.random.fold_in(key, 0), (self.features, self.arms))
-        x = threefry.normal(
-            jax.random.fold_in(jax.random.fold_in(key, 1), level_id), (self.features,)
-        )
+        teacher = threefry.normal(threefry.fold_in(key, 0), (self.features, self.arms))
+        x = threefry.normal(threefry.fold_in(threefry.fold_in(key, 1), level_id), (self.features,))
         score = x @ teacher
         rank = jnp.argsort(jnp.argsort(-score)).astype(jnp.int32)
         is_mode, is_decoy = rank < self.modes, rank < self.modes + self.decoys
@@ -192,9 +190,9 @@ class ModesBandit:
         noise = {}
         if self.noise != "none":
             kind = threefry.normal if self.noise == "gaussian" else threefry.uniform
-            noise["pay"] = kind(jax.random.fold_in(key, 0), batch_shape)
+            noise["pay"] = kind(threefry.fold_in(key, 0), batch_shape)
         if self.verifier:
-            own = jax.random.fold_in(key, 1)
+            own = threefry.fold_in(key, 1)
             noise["verdict"] = threefry.uniform(own, batch_shape)
         return noise or ()
 

@@ -168,8 +168,8 @@ class ProxyBandit:
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         key = jax.random.key(TEACHER_SEED)
         shape = (self.features, self.members + 3, self.arms)
-        teacher = threefry.normal(jax.random.fold_in(key, 0), shape)
-        own = jax.random.fold_in(jax.random.fold_in(key, 1), level_id)
+        teacher = threefry.normal(threefry.fold_in(key, 0), shape)
+        own = threefry.fold_in(threefry.fold_in(key, 1), level_id)
         x = threefry.normal(own, (self.features,))
         x = x / jnp.sqrt(jnp.sum(x * x))
         # One feature after the other: with a sum or a product of matrices the rounding, and so what

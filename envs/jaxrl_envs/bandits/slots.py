@@ -184,8 +184,8 @@ class Slots:
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         key = jax.random.key(TEACHER_SEED)
         words = self.slots * self.vocabulary
-        teacher = threefry.normal(jax.random.fold_in(key, 0), (self.features, words))
-        own = jax.random.fold_in(jax.random.fold_in(key, 1), level_id)
+        teacher = threefry.normal(threefry.fold_in(key, 0), (self.features, words))
+        own = threefry.fold_in(threefry.fold_in(key, 1), level_id)
         x = threefry.normal(own, (self.features,))
         score = (x @ teacher).reshape(self.slots, self.vocabulary)
         rank = jnp.argsort(jnp.argsort(-score, axis=1), axis=1).astype(jnp.uint8)

@@ -196,10 +196,10 @@ class SelfCorrect:
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         question = self._question.make_level(self._question.default_params, level_id)
-        key = jax.random.fold_in(jax.random.key(TEACHER_SEED), 2)
+        key = threefry.fold_in(jax.random.key(TEACHER_SEED), 2)
         all_pass = self.reports - 1
         some = jax.random.randint(
-            jax.random.fold_in(key, level_id), (self.answers,), 0, max(all_pass, 1)
+            threefry.fold_in(key, level_id), (self.answers,), 0, max(all_pass, 1)
         )
         passed = jnp.where(question.mode >= 0, all_pass, some).astype(jnp.uint8)
         return Level(question.id, question.features, question.mode, passed)

@@ -224,10 +224,8 @@ class ThinkAnswer:
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         key = jax.random.key(TEACHER_SEED)
         both = self.strategies + self.answers
-        teacher = threefry.normal(jax.random.fold_in(key, 0), (self.features, both))
-        x = threefry.normal(
-            jax.random.fold_in(jax.random.fold_in(key, 1), level_id), (self.features,)
-        )
+        teacher = threefry.normal(threefry.fold_in(key, 0), (self.features, both))
+        x = threefry.normal(threefry.fold_in(threefry.fold_in(key, 1), level_id), (self.features,))
         score = x @ teacher
         rank = jnp.argsort(jnp.argsort(-score[: self.strategies])).astype(jnp.int32)
         token = jnp.argsort(-score[self.strategies :]).astype(jnp.int32)  # by rank of the answer
