@@ -141,7 +141,7 @@ def sweep(
     measure: Measure = no_measure,
     every: int | None = None,
     describe: Mapping[str, Description] | None = None,
-    common_noise: bool = True,
+    common_noise: bool | None = None,
     progress: Progress | None = None,
     log: Sequence[Logger] = (),
 ) -> Result:
@@ -158,19 +158,11 @@ def sweep(
         point = spec.grid(spec.Experiment({}, {"arm": {}}), axes)
         arms = {n: _with_settings(what, own) for n, own in point.arms.items()}
         sizes = {"updates": 100, "seeds": range(1), "every": 1}
-    given = {"updates": updates, "seeds": seeds, "every": every}
+    given = {"updates": updates, "seeds": seeds, "every": every, "common_noise": common_noise}
     sizes |= {k: v for k, v in given.items() if v is not None}
     if isinstance(sizes["seeds"], int):
         sizes["seeds"] = range(sizes["seeds"])
-    return run_arms(
-        arms,
-        **sizes,
-        measure=measure,
-        describe=describe,
-        common_noise=common_noise,
-        progress=progress,
-        log=log,
-    )
+    return run_arms(arms, **sizes, measure=measure, describe=describe, progress=progress, log=log)
 
 
 def _with_settings(arm: Arm, settings: Mapping[str, Any]) -> Arm:
