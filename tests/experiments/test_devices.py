@@ -17,31 +17,34 @@ from jaxrl_envs import BadInput
 from jaxrl_lab.experiments import devices
 
 
-@pytest.fixture(scope="module")
-def compared() -> dict[str, Any]:
+def compared(*cases: str) -> dict[str, Any]:
     """What a process with eight devices found: several of them against one."""
     here = Path(__file__).with_name("on_devices.py")
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAXRL_LAB_CACHE": "off"}
-    command = [sys.executable, str(here)]
+    command = [sys.executable, str(here), *cases]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("case", ["population", "half"])
-def test_seeds_on_devices_of_their_own_keep_every_bit(compared: dict[str, Any], case: str) -> None:
-    assert compared[case]["same"]
-    assert compared[case]["collectives"] == []
-    assert compared[case]["place"] == {"population": "8 devices", "half": "4 devices"}[case]
+@pytest.mark.parametrize(
+    ("case", "place"),
+    [("half", "4 devices"), pytest.param("population", "8 devices", marks=pytest.mark.slow)],
+)
+def test_seeds_on_devices_of_their_own_keep_every_bit(case: str, place: str) -> None:
+    found = compared(case)[case]
+    assert found["same"]
+    assert found["collectives"] == []
+    assert found["place"] == place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["env", "both"])
-def test_environments_on_several_devices_agree_to_rounding(
-    compared: dict[str, Any], case: str
-) -> None:
-    assert compared[case]["apart"] < 1e-5
+def test_environments_on_several_devices_agree_to_rounding(case: str) -> None:
+    found = compared(case)[case]
+    assert found["apart"] < 1e-5
     # Gradients are summed across devices; no batch is gathered on any of them.
-    assert compared[case]["collectives"] == ["all-reduce"]
+    assert found["collectives"] == ["all-reduce"]
 
 
 def test_more_devices_than_there_are_is_refused() -> None:

@@ -93,7 +93,8 @@ def test_several_processes_are_one_run(tmp_path: Path, processes: int) -> None:
     same(tmp_path / "one", tmp_path / "many")
 
 
-@pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [1, 0])
 def test_who_is_left_says_so_and_fewer_go_on(tmp_path: Path, victim: int) -> None:
     (tmp_path / "mine.yaml").write_text(EXPERIMENT.format(updates=LONG))
     both = start(tmp_path, "run", "mine.yaml", "--out", "cut", processes=2)

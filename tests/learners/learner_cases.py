@@ -64,7 +64,7 @@ SMALL = {
 
 
 def learner_of(world_id, policy_id="tabular", **options):
-    env = WORLDS[world_id](policy_id == "tabular")
+    env = WORLDS[world_id](policy_id in ("tabular", "q_table"))
     options = SMALL.get(policy_id, {}) | options
     return PolicyGradient(env, policies.make(policy_id, env, **options))
 

@@ -31,7 +31,12 @@ def update(learner, built, rows, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("policy_id", "rollout"), [("mlp", "stream"), ("gru", "episodes"), ("transformer", "stream")]
+    ("policy_id", "rollout"),
+    [
+        ("mlp", "stream"),
+        pytest.param("gru", "episodes", marks=pytest.mark.slow),
+        pytest.param("transformer", "stream", marks=pytest.mark.slow),
+    ],
 )
 def test_an_update_in_pieces_is_the_update(policy_id, rollout, monkeypatch):
     learner = learner_of("chain", policy_id, value=rollout == "stream")
