@@ -69,7 +69,7 @@ def _usage(error: click.UsageError) -> str:
 def _fail(message: str) -> NoReturn:
     text = f"jaxrl-lab: {' '.join(message.splitlines())}"
     jax = sys.modules.get("jax")
-    if jax is not None and jax.process_count() > 1:  # the others would be waited for
+    if jax is not None and jax.distributed.is_initialized():  # the others would be waited for
         _leave(text, 2)
     click.echo(text, err=True)
     sys.exit(2)

@@ -22,7 +22,7 @@ from jaxrl_lab.experiments.claims import claims_hash
 from jaxrl_lab.phenomena import Report, core
 from jaxrl_lab.phenomena.entropy_collapse import CLAIMS
 
-FILES = {"config.yaml", "results.nc", "verdicts.json", "figure.png", "figure.svg"}
+FILES = {"config.yaml", "params.npz", "results.nc", "verdicts.json", "figure.png", "figure.svg"}
 
 
 def test_a_run_directory_is_complete(report: Report) -> None:
@@ -114,7 +114,6 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "config is broken": (_write("config.yaml", "a: [1"), "config.yaml"),
     "config with a tag": (_write("config.yaml", "a: !!python/object:os.system {}"), "config.yaml"),
     "another phenomenon": (_edit(lambda d: d.update(phenomenon="entropy_colapse")), "phenomenon"),
-    "no phenomenon": (_edit(lambda d: d.pop("phenomenon") and None), "phenomenon"),
     "unknown key": (_edit(lambda d: d.update(phenomenom="x")), "phenomenom"),
     "no experiments": (_edit(lambda d: d.update(experiments={})), "experiments"),
     "an experiment less": (
@@ -154,7 +153,7 @@ def test_a_damaged_or_foreign_directory_is_a_complaint(
 @pytest.mark.parametrize(
     ("given", "key"),
     [
-        ({"name": "entropy_colapse"}, "phenomenon"),
+        ({"what": "entropy_colapse"}, "phenomenon"),
         ({"tier": "quik"}, "tier"),
         ({"seeds": 0}, "seeds"),
         ({"seeds": "many"}, "seeds"),
@@ -169,7 +168,7 @@ def test_mistakes_are_found_before_anything_is_trained_or_written(
 ) -> None:
     before = lab.traces()
     with pytest.raises(BadInput) as caught:
-        lab.run(**({"name": "entropy_collapse", "out": tmp_path / "a" / "b"} | given))
+        lab.run(**({"what": "entropy_collapse", "out": tmp_path / "a" / "b"} | given))
     assert caught.value.key == key
     assert lab.traces() == before
     assert list(tmp_path.iterdir()) == []
