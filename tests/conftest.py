@@ -39,7 +39,7 @@ def few_programs() -> Iterator[None]:
     forget_programs()
 
 
-THOROUGH = {"envs", "exact", "measures", "mechanisms", "phenomena"}
+THOROUGH = {"atlas", "docs", "envs", "exact", "measures", "mechanisms", "phenomena", "plots"}
 """Folders whose tests are about facts that do not depend on the interpreter or on jax's version."""
 
 EVERY_PYTHON = {
@@ -51,8 +51,8 @@ EVERY_PYTHON = {
 ONE_PYTHON = {
     "test_pretrain", "test_branches", "test_probe_worlds", "test_worlds_table", "test_spec",
     "test_expected_update", "test_recipe_options", "test_public_api", "test_own_experiments",
-    "test_sweep", "test_plan", "test_soak", "test_devices", "test_pages_run", "test_results_page",
-    "test_generated_pages", "test_kinds", "test_result", "test_browser",
+    "test_sweep", "test_plan", "test_soak", "test_devices", "test_processes", "test_result",
+    "test_debug", "test_scaling",
 }  # fmt: skip
 """Tests elsewhere that are not."""
 
