@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import sys
 import time
@@ -36,6 +35,7 @@ import jax.numpy as jnp
 import jaxrl_envs
 import numpy as np
 from jaxtyping import Array
+from timing import peak_memory, spread, take_turns
 
 from jaxrl_lab import policies, recipes
 from jaxrl_lab.experiments import store
@@ -58,7 +58,7 @@ def main() -> None:
     report: dict[str, Any] = {"about": store.versions() | {"load": round(os.getloadavg()[0], 2)}}
     report["population"] = against_a_loop(seeds, updates, options.repeats)
     report["doubling"] = doubling(collapse, options.repeats)
-    report["peak_memory_mib"] = round(_peak_memory())
+    report["peak_memory_mib"] = round(peak_memory())
     if options.json:
         print(json.dumps(report, indent=2))
     else:
@@ -91,14 +91,14 @@ def against_a_loop(seeds: int, updates: int, repeats: int) -> dict[str, Any]:
     def bare() -> np.ndarray:
         return np.asarray(loop(keys)[:, -window:].mean(-1))
 
-    times, rewards = _take_turns({"lab": lab, "loop": bare}, repeats)
+    times, rewards = take_turns({"lab": lab, "loop": bare}, repeats)
     error = np.hypot(*(x.std(ddof=1) / np.sqrt(seeds) for x in rewards.values()))
     gap = abs(rewards["lab"].mean() - rewards["loop"].mean())
     return {
         "setting": f"{seeds} seeds x {updates} updates, K = {ARMS}, G = {GROUP}, one prompt",
-        "lab": _spread(times["lab"])
+        "lab": spread(times["lab"])
         | {"trace": compiled.trace_seconds, "compile": compiled.compile_seconds},
-        "loop": _spread(times["loop"]) | loop_compile,
+        "loop": spread(times["loop"]) | loop_compile,
         "ratio": statistics.median(times["lab"]) / statistics.median(times["loop"]),
         "rollouts_per_second": seeds * updates * GROUP / statistics.median(times["lab"]),
         "reward": {name: float(x.mean()) for name, x in rewards.items()},
@@ -149,42 +149,15 @@ def doubling(updates: int, repeats: int) -> dict[str, Any]:
         n: compile_program(program, range(n), updates, one.measure_every, measure) for n in many
     }
     runs = {str(n): (lambda n=n: run_program(compiled[n], range(n))) for n in many}
-    times, _ = _take_turns(runs, repeats)
+    times, _ = take_turns(runs, repeats)
     middle = [statistics.median(times[str(n)]) for n in many]
     return {
         "setting": f"{updates} updates of the grpo arm, measured every {one.measure_every}",
-        "seconds": {n: _spread(t) for n, t in times.items()},
+        "seconds": {n: spread(t) for n, t in times.items()},
         "compile": {str(n): c.trace_seconds + c.compile_seconds for n, c in compiled.items()},
         "ratio": [b / a for a, b in pairwise(middle)],
         "marginal_ms_per_seed": 1e3 * (middle[-1] - middle[0]) / (many[-1] - many[0]),
     }
-
-
-# ------------------------------------------------------------------ timing
-
-
-def _take_turns(
-    runs: dict[str, Callable[[], Any]], repeats: int
-) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Seconds of every repeat after one warm-up, the runs taking turns; and the last results."""
-    results = {name: run() for name, run in runs.items()}
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            begin = time.perf_counter()
-            results[name] = jax.block_until_ready(run())
-            times[name].append(time.perf_counter() - begin)
-    return times, results
-
-
-def _spread(times: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(times), "low": min(times), "high": max(times)}
-
-
-def _peak_memory() -> float:
-    """Largest resident size of this process so far, in MiB (Linux counts KiB, macOS bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _options() -> argparse.Namespace:

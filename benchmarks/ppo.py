@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ import jaxrl_envs
 import numpy as np
 import optax
 from jaxtyping import Array
+from timing import peak_memory, spread, take_turns
 
 from jaxrl_lab import policies, recipes
 from jaxrl_lab.experiments import store
@@ -73,20 +73,13 @@ def race(n: int, repeats: int) -> dict[str, Any]:
         "lab": lambda: run_program(compiled, range(1))[1]["return"],
         "loop": lambda: jax.block_until_ready(loop(state)[1]),
     }
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
-    for _ in range(repeats):
-        for name, run in runs.items():
-            begin = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - begin)
+    times, _ = take_turns(runs, repeats)
     steps = updates * n * STEPS
     rates = {name: [steps / t for t in values] for name, values in times.items()}
     ratio = statistics.median(a / b for a, b in zip(rates["lab"], rates["loop"], strict=True))
     return {
         "updates": updates,
-        "steps_per_second": {name: _spread(values) for name, values in rates.items()},
+        "steps_per_second": {name: spread(values) for name, values in rates.items()},
         "ratio": ratio,
         "compile": {
             "lab": {"trace": compiled.trace_seconds, "compile": compiled.compile_seconds},
@@ -282,13 +275,12 @@ def grid(n: int, updates: int) -> dict[str, Any]:
     # The first chunk is the warm-up.
     seconds = (stamps[-1] - stamps[0]) / (len(stamps) - 1)
     per_chunk = updates // len(stamps)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     levels = [env.make_level(env.default_params, jnp.int32(i)) for i in env.level_ids("train")]
     best = [float(env.optimal_value(env.default_params, level)) for level in levels]
     return {
         "updates": updates,
         "steps_per_second": per_chunk * rows / seconds,
-        "peak_memory_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
+        "peak_memory_mib": round(peak_memory()),
         "compile": compiled.trace_seconds + compiled.compile_seconds,
         "returns": [float(x) for x in curves["return"][0, 0, 1:]],
         "optimum": statistics.mean(best),
@@ -304,10 +296,6 @@ def _in_its_own_process(n: int) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------ reporting
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
 def _options() -> argparse.Namespace:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,24 @@ def write_archive(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
     except BaseException:
         os.unlink(beside)
         raise
+
+
+def in_one_step(place: Path, fill: Callable[[Path], object]) -> None:
+    """Let ``fill`` write a folder beside ``place``, which is free or empty, and move it there.
+
+    Raises:
+        OSError: no place, no permission, no space; nothing half-written is left.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=".jaxrl_lab-", dir=place.parent))
+    try:
+        fill(building)
+        building.chmod(0o755)
+        if place.exists():
+            place.rmdir()
+        building.rename(place)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _name(path: tuple[Any, ...]) -> str:

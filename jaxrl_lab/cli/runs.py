@@ -149,7 +149,7 @@ def show_plan(study: Any, as_json: bool) -> None:
 
     planned = phenomena.plan(study)
     click.echo(json.dumps(planned.as_dict(), ensure_ascii=False) if as_json else planned)
-    if "not even" in planned.advice:
+    if planned.smaller_block == 0:
         expected = f"a smaller experiment; {planned.advice}"
         raise BadInput("seeds", planned.programs[0].seeds, expected)
 

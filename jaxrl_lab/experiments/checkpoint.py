@@ -22,7 +22,6 @@ import math
 import re
 import shutil
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -36,7 +35,7 @@ import jax
 import numpy as np
 from jaxrl_envs import BadInput
 
-from jaxrl_lab.cache import read_archive, write_archive
+from jaxrl_lab.cache import in_one_step, read_archive, write_archive
 from jaxrl_lab.types import LearnerState
 
 MANIFEST = "manifest.json"
@@ -103,21 +102,13 @@ def create(folder: Path, config: str, versions: Mapping[str, str]) -> Checkpoint
     """
     place = place_of(folder)
     manifest = _manifest(config, versions)
-    building = None
+    text = json.dumps(manifest, indent=2) + "\n"
     try:
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise BadInput("out", str(folder), _already(folder, config))
-        place.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=".jaxrl_lab-", dir=place.parent))
-        text = json.dumps(manifest, indent=2)
-        (building / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        building.chmod(0o755)
-        building.rename(place)
+        in_one_step(place, lambda new: (new / MANIFEST).write_text(text, encoding="utf-8"))
     except OSError as error:
         raise BadInput("out", str(folder), f"a writable place ({error.strerror})") from None
-    finally:
-        if building is not None:
-            shutil.rmtree(building, ignore_errors=True)
     return Checkpoints(place, str(manifest["digest"]))
 
 

@@ -121,6 +121,11 @@ def make_mesh(devices: int, seeds: int, recipes: Iterable[Recipe] = ()) -> Mesh:
     return Mesh(places, (POPULATION, ENV))
 
 
+def everywhere(mesh: Mesh, tree: Tree) -> Tree:
+    """A copy on every device."""
+    return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), tree)
+
+
 def of_keys(mesh: Mesh, keys: Tree) -> NamedSharding:
     """Keys ``[S]`` or ``[A, S]``: split by seed."""
     leading = [None] * (keys.ndim - 1)
@@ -135,15 +140,27 @@ def of_states(mesh: Mesh, states: LearnerState) -> LearnerState:
     return replace(shardings, stream=jax.tree.map(lambda _: by_env, states.stream))
 
 
+def split(mesh: Mesh | None, states: LearnerState) -> LearnerState:
+    """Inside a program: the states where :func:`of_states` wants them."""
+    if mesh is None:
+        return states
+    placed: LearnerState = jax.lax.with_sharding_constraint(states, of_states(mesh, states))
+    return placed
+
+
+def shapes(tree: Tree, shardings: Tree | None = None) -> Tree:
+    """What a program is compiled for: shapes, dtypes, and places where there are any."""
+    if shardings is None:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, shardings
+    )
+
+
 def put(tree: Tree, shardings: Tree) -> Tree:
     """Arrays that every process has, on the devices of all processes."""
     held = jax.tree.map(np.asarray, tree)
     return jax.jit(lambda x: x, out_shardings=shardings)(held)
-
-
-def everywhere(mesh: Mesh, tree: Tree) -> Tree:
-    """The tree with a copy on every device."""
-    return put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def fetch(tree: Tree) -> Tree:

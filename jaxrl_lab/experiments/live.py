@@ -16,9 +16,7 @@ import numpy as np
 from jaxrl_envs import BadInput
 from tqdm import tqdm
 
-from jaxrl_lab.experiments.checkpoint import Partway, ProgramCheckpoints
-from jaxrl_lab.experiments.population import SUMMED
-from jaxrl_lab.types import LearnerState
+from jaxrl_lab.experiments.population import SUMMED, Chunk
 
 Row = dict[str, Any]
 
@@ -75,37 +73,20 @@ class Console:
 
 
 class Listening:
-    """The checkpoints of a program, kept or not, with loggers listening in."""
+    """Tells loggers of every chunk of a program."""
 
-    def __init__(
-        self,
-        arms: Sequence[str],
-        every: int,
-        loggers: Sequence[Logger],
-        saved: ProgramCheckpoints | None,
-    ) -> None:
-        self.arms, self.every, self.loggers, self.saved = arms, every, loggers, saved
+    def __init__(self, arms: Sequence[str], every: int, loggers: Sequence[Logger]) -> None:
+        self.arms, self.every, self.loggers = arms, every, loggers
         self._sums: dict[str, Any] = dict.fromkeys(SUMMED, 0.0)
 
-    def load(self, like: LearnerState) -> Partway | None:
-        """Where an earlier run was cut."""
-        found = self.saved.load(like) if self.saved else None
-        for point in found.points if found else ():
-            self._accumulate(point)
-        return found
-
-    def save(self, done: int, states: LearnerState, points: Mapping[str, Any]) -> None:
-        """Keep a chunk, and tell of it."""
-        if self.saved:
-            self.saved.save(done, states, points)
-        rows = self._rows(done, np.asarray(states.alive), self._accumulate(points))
-        for logger in self.loggers:
-            logger.log(rows)
-
-    def wait(self) -> None:
-        """Until everything is on disk."""
-        if self.saved:
-            self.saved.wait()
+    def __call__(self, chunk: Chunk) -> None:
+        """Tell of a chunk; those of an earlier run have been told of, and are added up only."""
+        for points in chunk.points:
+            shown = self._accumulate(points)
+            if chunk.alive is not None:
+                rows = self._rows(chunk.done, chunk.alive, shown)
+                for logger in self.loggers:
+                    logger.log(rows)
 
     def _accumulate(self, points: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Sums over updates go on from chunk to chunk, as in the dataset."""

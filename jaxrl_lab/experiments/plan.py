@@ -90,11 +90,18 @@ class Plan:
         return OVERHEAD * work / self.rate
 
     @property
+    def smaller_block(self) -> int | None:
+        """Seeds at once that fit into the free memory, 0 where not even one does; None: it fits."""
+        if self.room is None or self.memory <= self.room:
+            return None
+        return min(program.block_for(self.room) for program in self.programs)
+
+    @property
     def advice(self) -> str:
         """What to do where the memory that is free is too small; empty where it is not."""
-        if self.room is None or self.memory <= self.room:
+        if self.room is None or self.smaller_block is None:
             return ""
-        block = min(program.block_for(self.room) for program in self.programs)
+        block = self.smaller_block
         how = f"--block {block} does" if block else "not even one seed at a time does"
         return f"This does not fit into the {in_bytes(self.room)} that are free; {how}."
 

@@ -13,13 +13,11 @@ import numpy as np
 from jaxrl_envs import BadInput, Environment
 from jaxrl_envs.core import Discrete
 from jaxrl_envs.errors import expect
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from jaxrl_lab.keys import named
 from jaxrl_lab.policies.core import Policy
-from jaxrl_lab.rollouts import World, levels_at
-from jaxrl_lab.rollouts.episodes import Carry, as_batch, luck, over_groups, player
-from jaxrl_lab.types import Batch, Tree
+from jaxrl_lab.rollouts import World, collect_episodes
+from jaxrl_lab.types import Batch, Plan, Tree
 
 SAMPLE = -1
 """Where an action is asked for: let the policy choose."""
@@ -150,19 +148,5 @@ def _play(
 ) -> Batch:
     """Episodes in which some actions are given: those of ``forced`` that are not negative."""
     shape = forced.shape[:2]
-    levels = levels_at(env, world, level_ids)
-    advance = player(env, policy, world, params, levels, shape)
-
-    def play(carry: Carry, now: tuple[Array, Array]) -> tuple[Carry, dict[str, Any]]:
-        t, given = now
-        first: Bool[Array, "B G"] = jnp.broadcast_to(t == 0, shape)
-        return advance(carry, first, *luck(env, key, t, shape), given)
-
-    start_noise = env.draw_reset(named(key, "reset"), shape)
-    state = over_groups(shape)(env.reset, (False, True, True))(world.params, levels, start_noise)
-    memory = policy.start(shape)
-    begin = (state, memory, jnp.ones(shape, bool))
-    times = jnp.arange(env.horizon, dtype=jnp.int32)
-    _, seen = jax.lax.scan(play, begin, (times, jnp.moveaxis(forced, -1, 0)))
-    valid, source = jnp.ones(shape, bool), jnp.zeros(shape, jnp.int8)
-    return as_batch(seen, level_ids[:, None, None], memory, valid, source)
+    plan = Plan(level_ids, jnp.ones(shape, bool), jnp.zeros(shape, jnp.int8))
+    return collect_episodes(env, policy, world, params, plan, key, forced=forced)

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxrl_envs import BadInput, Environment, threefry
 from jaxtyping import Array, Int
 
@@ -90,14 +90,22 @@ class Program:
             return seed_keys(seeds)
         return jnp.stack([seed_keys(seeds, name) for name in self.names])
 
+    def shapes(self, seeds: Sequence[int]) -> tuple[Any, Any]:
+        """Shapes of numbers and keys, and where they will be; nothing is computed for it."""
+        keys = jax.eval_shape(partial(self.keys, seeds))
+        if self.mesh is None:
+            return devices.shapes(self.numbers), keys
+        split = devices.of_keys(self.mesh, keys)
+        everywhere = devices.everywhere(self.mesh, self.numbers)
+        return devices.shapes(self.numbers, everywhere), devices.shapes(keys, split)
+
     def placed(self, seeds: Sequence[int]) -> tuple[tuple[Recipe, Tree, Tree], Array]:
         """Numbers and keys on the devices that use them."""
         if self.mesh is None:
             return self.numbers, self.keys(seeds)
-        make = partial(self.keys, seeds)
-        split = devices.of_keys(self.mesh, jax.eval_shape(make))
-        keys = jax.jit(make, out_shardings=split)()
-        return devices.everywhere(self.mesh, self.numbers), keys
+        _, keys = self.shapes(seeds)
+        placed = jax.jit(partial(self.keys, seeds), out_shardings=keys.sharding)()
+        return devices.put(self.numbers, devices.everywhere(self.mesh, self.numbers)), placed
 
 
 def group_arms(
@@ -138,6 +146,21 @@ def chunk_length(updates: int, every: int, pieces: int = 20) -> int:
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """What has been measured since the last time.
+
+    Attributes:
+        done: updates so far.
+        alive: which members are not frozen, ``[arms, seeds]``; None for chunks of an earlier run.
+        points: of every chunk that is told of, by name ``[points, arms, seeds, …]``.
+    """
+
+    done: int
+    alive: np.ndarray | None
+    points: Sequence[Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
 class Compiled:
     """A program ready to run: its executables, and how long they took to make.
 
@@ -163,10 +186,12 @@ def compile_program(
     Kept apart from running, so that the next program can be compiled while this one runs.
     """
     learner, mesh, length = program.learner, program.mesh, chunk_length(updates, every)
-    numbers, keys = program.placed(seeds)
     begin = time.perf_counter()
+    numbers, keys = program.shapes(seeds)
     start = _start.lower(learner, mesh, numbers, keys)
-    worlds, states = _as_placed(mesh, *start.out_info)
+    worlds, states = start.out_info
+    worlds = devices.shapes(worlds, mesh and devices.everywhere(mesh, worlds))
+    states = devices.shapes(states, mesh and devices.of_states(mesh, states))
     first = _measure_start.lower(learner, measure, worlds, states.params, states)
     number = jax.ShapeDtypeStruct((), jnp.int32)
     chunk = _run_chunk.lower(
@@ -184,12 +209,14 @@ def run_program(
     seeds: Sequence[int],
     on_chunk: Callable[[int], None] = lambda updates: None,
     checkpoints: ProgramCheckpoints | None = None,
+    listen: Callable[[Chunk], None] | None = None,
 ) -> tuple[LearnerState, dict[str, np.ndarray]]:
     """Train every arm and seed of a program.
 
     Args:
         on_chunk: called after each chunk with the updates it did; what it raises ends the run.
         checkpoints: where every chunk is kept, and from where a run that was cut goes on.
+        listen: told of the start and of every chunk that is kept, earlier ones included.
 
     Returns:
         Final states with leading axes ``[arms, seeds]``, and curves ``[arms, seeds, points]``:
@@ -201,40 +228,41 @@ def run_program(
     first = jax.tree.map(jnp.copy, states.params)
     saved = checkpoints.load(states) if checkpoints else None
     if saved:
-        states, points, done = _put(saved.states, states), list(saved.points), saved.done
+        states = devices.put(saved.states, jax.tree.map(lambda x: x.sharding, states))
+        points, done = list(saved.points), saved.done
+        if listen:
+            listen(Chunk(done, None, points))
         on_chunk(done)
     else:
         points, done = [devices.fetch(compiled.measure(worlds, first, states))], 0
-        _save(checkpoints, 0, states, points[-1])
+        _keep(checkpoints, listen, 0, states, points[-1])
     total = jnp.int32(compiled.updates)
     for start in range(done, compiled.updates, compiled.length):
         states, point = compiled.chunk(
             numbers[0], worlds, states, first, keys, jnp.int32(start), total
         )
         points.append(devices.fetch(point))  # waits for the chunk, so progress is real
-        _save(checkpoints, start + compiled.length, states, points[-1])
+        _keep(checkpoints, listen, start + compiled.length, states, points[-1])
         on_chunk(compiled.length)
     if checkpoints:
         checkpoints.wait()
     return states, _curves(points)
 
 
-def _save(
-    checkpoints: ProgramCheckpoints | None, done: int, states: LearnerState, points: Any
+def _keep(
+    checkpoints: ProgramCheckpoints | None,
+    listen: Callable[[Chunk], None] | None,
+    done: int,
+    states: LearnerState,
+    points: Any,
 ) -> None:
     """Every process brings its share of the states, and one of them writes."""
-    if checkpoints is None:
-        return
     if jax.process_count() > 1:
         states = devices.fetch(states)
-    if devices.is_writer():
+    if checkpoints and devices.is_writer():
         checkpoints.save(done, states, points)
-
-
-def _put(states: LearnerState, like: LearnerState) -> LearnerState:
-    """States that were read, on the devices where fresh ones are."""
-    placed: LearnerState = devices.put(states, jax.tree.map(lambda x: x.sharding, like))
-    return placed
+    if listen:
+        listen(Chunk(done, np.asarray(states.alive), [points]))
 
 
 def seed_keys(seeds: Sequence[int], arm: str = "") -> Array:
@@ -246,26 +274,6 @@ def seed_keys(seeds: Sequence[int], arm: str = "") -> Array:
 def _axis(keys: Array) -> int | None:
     """Where keys have an axis of arms: first, or nowhere."""
     return 0 if keys.ndim == 2 else None
-
-
-def _as_placed(mesh: Mesh | None, worlds: Any, states: Any) -> tuple[World, LearnerState]:
-    """Shapes of what starts a program, with the places where it will be."""
-    if mesh is None:
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (worlds, states))
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    places = jax.tree.map(lambda _: everywhere, worlds), devices.of_states(mesh, states)
-    return jax.tree.map(
-        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-        (worlds, states),
-        places,
-    )
-
-
-def _split(mesh: Mesh | None, states: LearnerState) -> LearnerState:
-    """The states where the mesh wants them."""
-    if mesh is None:
-        return states
-    return jax.lax.with_sharding_constraint(states, devices.of_states(mesh, states))
 
 
 @partial(jax.jit, static_argnames=("learner", "mesh"))
@@ -280,8 +288,8 @@ def _start(
 
     by_arm = _over_arms(by_seed, in_axes=(0, 0, 0, _axis(keys)))
     if mesh is not None:
-        worlds = jax.lax.with_sharding_constraint(worlds, NamedSharding(mesh, PartitionSpec()))
-    return worlds, _split(mesh, by_arm(recipes, worlds, base, keys))
+        worlds = jax.lax.with_sharding_constraint(worlds, devices.everywhere(mesh, worlds))
+    return worlds, devices.split(mesh, by_arm(recipes, worlds, base, keys))
 
 
 @partial(jax.jit, static_argnames=("learner", "measure"))
@@ -348,7 +356,7 @@ def _run_chunk(
     states, (fits, measured) = jax.lax.scan(update, states, steps)
     reduced = {k: _reduce(k, x, every) for k, x in fits.items()}
     point = reduced | jax.tree.map(lambda x: x[every - 1 :: every], measured)
-    return _split(mesh, states), point
+    return devices.split(mesh, states), point
 
 
 def _over_arms(

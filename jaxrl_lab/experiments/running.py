@@ -92,8 +92,7 @@ class Running:
                 for block in self.blocks:
                     number = len(trained) * len(self.blocks) + len(parts)
                     saved = checkpoints(number) if checkpoints else None
-                    saved = self._heard(compiled, progress, loggers, saved)
-                    parts.append(self._train(compiled, block, progress, saved))
+                    parts.append(self._train(compiled, block, progress, saved, loggers))
                 trained.append(_joined(compiled, parts, time.perf_counter() - begin))
                 forget_programs()
                 self._compile_ahead(1)
@@ -109,32 +108,20 @@ class Running:
         for job in self._jobs:
             job.cancel()
 
-    def _heard(
-        self,
-        compiled: Compiled,
-        progress: Progress,
-        loggers: Sequence[Logger],
-        saved: ProgramCheckpoints | None,
-    ) -> ProgramCheckpoints | None:
-        """The checkpoints with whoever listens in: they are told of every chunk."""
-        listeners = [*loggers, *([] if progress.quiet else [progress])]
-        if not listeners:
-            return saved
-        return cast(
-            ProgramCheckpoints, Listening(compiled.program.names, self.every, listeners, saved)
-        )
-
     def _train(
         self,
         compiled: Compiled,
         block: tuple[int, ...],
         progress: Progress,
         checkpoints: ProgramCheckpoints | None,
+        loggers: Sequence[Logger],
     ) -> Part:
         """One block of seeds, its end in the memory of the host where there are several."""
         members = compiled.program.size * len(block)
+        listeners = [*loggers, *([] if progress.quiet else [progress])]
+        heard = Listening(compiled.program.names, self.every, listeners) if listeners else None
         states, curves = run_program(
-            compiled, block, lambda updates: progress.advance(updates * members), checkpoints
+            compiled, block, lambda done: progress.advance(done * members), checkpoints, heard
         )
         end = states.params, states.stopped
         if len(self.blocks) > 1 or compiled.program.mesh is not None:

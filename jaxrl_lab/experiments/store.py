@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +25,7 @@ from jaxrl_envs import BadInput
 from jaxrl_envs.errors import expect
 
 from jaxrl_lab import config
-from jaxrl_lab.cache import read_archive, write_archive
+from jaxrl_lab.cache import in_one_step, read_archive, write_archive
 from jaxrl_lab.experiments.box import parse_box
 from jaxrl_lab.experiments.spec import Study, parse_experiment
 from jaxrl_lab.types import Tree
@@ -86,21 +85,10 @@ def claim_folder(folder: Path) -> None:
 def write(folder: Path, fill: Callable[[Path], None]) -> None:
     """Let ``fill`` write a folder beside the final one, then move it into place in one step."""
     claim_folder(folder)
-    place = folder.resolve()
-    building = None
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=".jaxrl_lab-", dir=place.parent))
-        fill(building)
-        building.chmod(0o755)
-        if place.exists():
-            place.rmdir()
-        building.rename(place)
+        in_one_step(folder.resolve(), fill)
     except OSError as error:
         raise BadInput("out", str(folder), f"a writable place ({error.strerror})") from None
-    finally:
-        if building is not None:
-            shutil.rmtree(building, ignore_errors=True)
 
 
 def study_text(study: Study) -> str:

@@ -28,6 +28,7 @@ def collect_episodes(
     key: Array,
     *,
     bootstrap: bool = False,
+    forced: Int[Array, "B G T"] | None = None,
 ) -> Batch:
     """Play ``plan.valid.shape = [B, G]`` episodes of at most ``env.horizon`` steps.
 
@@ -36,20 +37,26 @@ def collect_episodes(
 
     Args:
         bootstrap: also evaluate the value head on the state after each step (``next_value``).
+        forced: actions that are done instead of the sampled ones, wherever they are not negative.
     """
     shape = plan.valid.shape
     levels = levels_at(env, world, plan.level_ids)
     advance = player(env, policy, world, params, levels, shape, bootstrap=bootstrap)
 
-    def play(carry: Carry, t: Int[Array, ""]) -> tuple[Carry, dict[str, Any]]:
+    def play(
+        carry: Carry, now: tuple[Int[Array, ""], Int[Array, "B G"] | None]
+    ) -> tuple[Carry, dict[str, Any]]:
+        t, given = now
         first = jnp.broadcast_to(t == 0, shape)
-        return advance(carry, first, *luck(env, key, t, shape))
+        return advance(carry, first, *luck(env, key, t, shape), given)
 
     start_noise = env.draw_reset(named(key, "reset"), shape)
     state = over_groups(shape)(env.reset, (False, True, True))(world.params, levels, start_noise)
     memory = policy.start(shape)
     begin = (state, memory, jnp.ones(shape, bool))
-    _, seen = jax.lax.scan(play, begin, jnp.arange(env.horizon, dtype=jnp.int32))
+    times = jnp.arange(env.horizon, dtype=jnp.int32)
+    given = None if forced is None else jnp.moveaxis(forced, -1, 0)
+    _, seen = jax.lax.scan(play, begin, (times, given))
     return as_batch(seen, plan.level_ids[:, None, None], memory, plan.valid, plan.source)
 
 

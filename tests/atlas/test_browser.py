@@ -66,9 +66,19 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def opened(browser: Chrome, page: Path) -> Iterator[Chrome]:
-    browser.get(page.as_uri())
+    visit(browser, page)
     yield browser
     assert browser.get_log("browser") == [], "nothing on the console"
+
+
+def visit(browser: Chrome, page: Path) -> None:
+    """Open a page and wait for all of it: ``get`` may return before a large file is parsed."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    address = page.as_uri()
+    browser.get(address)
+    ready = "return document.readyState === 'complete' && location.href === arguments[0]"
+    WebDriverWait(browser, 60).until(lambda b: b.execute_script(ready, address))
 
 
 def shown(browser: Chrome, what: str = ".card") -> list[str]:
@@ -93,7 +103,7 @@ def amount(image: np.ndarray, color: tuple[int, int, int]) -> int:
 
 def test_every_published_card_is_there(browser: Chrome, tmp_path: Path) -> None:
     cards = atlas.collect([])
-    browser.get(atlas.build([], tmp_path / "atlas.html").as_uri())
+    visit(browser, atlas.build([], tmp_path / "atlas.html"))
     assert shown(browser) == [card.name for card in cards]
     assert len(shown(browser, ".claim")) == sum(len(card.said.verdicts) for card in cards)
     for image in browser.find_elements("css selector", ".card img"):

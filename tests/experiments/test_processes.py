@@ -6,13 +6,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from cli_calls import COMMAND
 
 EXPERIMENT = """
 environment: {{id: bandit/modes, prompts: 4, arms: 6, modes: 2}}
@@ -48,7 +48,7 @@ def start(folder: Path, *command: str, processes: int = 1) -> list[subprocess.Po
         }
         started.append(
             subprocess.Popen(
-                [sys.executable, "-m", "jaxrl_lab.cli", *command, *many, "--quiet"],
+                [*COMMAND, *command, *many, "--quiet"],
                 cwd=folder,
                 env=common | (place if processes > 1 else {}),
                 stdout=subprocess.PIPE,
@@ -126,7 +126,7 @@ def test_a_process_that_never_comes_is_waited_for_in_bounded_time(tmp_path: Path
         "JAX_PROCESS_ID": "0",
         "JAXRL_LAB_JOIN_SECONDS": "3",
     }
-    command = [sys.executable, "-m", "jaxrl_lab.cli", "run", "mine.yaml", "--distributed"]
+    command = [*COMMAND, "run", "mine.yaml", "--distributed"]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )

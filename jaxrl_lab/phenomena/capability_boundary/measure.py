@@ -155,7 +155,7 @@ def stages(
     """Where the probability is among a best, a near-optimal and a bad arm."""
     correct = one_step.right_arms(env, world)
     levels: Any = levels_at(env, world, jnp.asarray(env.level_ids("train"), jnp.int32))
-    (logp,) = one_step.log_policies(env, policy, world, after.params)
+    logp = one_step.log_policy(env, policy, world, after.params)
     mass = partial(measures.accuracy, logp)
     likeliest = jnp.take_along_axis(correct, jnp.argmax(logp, -1)[:, None], axis=-1)
     return {
