@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
+from pathlib import Path
 
+import click
 from jaxrl_envs.errors import BadInput, unknown_key
 
 VARIABLES = ("JAXRL_LAB_CACHE", "JAXRL_LAB_JOIN_SECONDS", "JAXRL_LAB_TEST_OPTIMIZED")
 """All variables of the laboratory's own."""
 
 
-def start_jax(distributed: bool = False) -> None:
+def start_jax(distributed: bool = False, out: Path | None = None) -> None:
     """Import jax and find its devices, those of the other processes of a run among them.
+
+    Args:
+        distributed: join the other processes of the run.
+        out: the folder of the run, to be named should the others get lost.
 
     Raises:
         BadInput: naming the variable that jax or the laboratory cannot use.
     """
+    if distributed:
+        _answer_for_a_child(out)
     for name, value in os.environ.items():
         if name.startswith("JAXRL_LAB_") and name not in VARIABLES:
             raise unknown_key(name, value, VARIABLES)
@@ -31,6 +41,36 @@ def start_jax(distributed: bool = False) -> None:
     except (ImportError, RuntimeError, ValueError, AssertionError) as error:
         raise _complaint(error) from None
     _check_cache()
+
+
+def _answer_for_a_child(out: Path | None) -> None:
+    """Go on in a child process, which XLA aborts when the first process of a run is lost.
+
+    The parent passes signals on, says in one line what an abort means, and ends as the child did;
+    the child ends when the parent is gone. Nothing of jax may be imported yet: it has threads.
+    """
+    lifeline, held = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(held)
+        os.setsid()  # an interrupt of the terminal comes once, through the parent
+        threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+        return
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: os.kill(child, number))
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGABRT:
+        how = f"jaxrl-lab resume {out or 'DIR'}, on as many processes as there are"
+        reason = "another process of the run is gone or never came, so XLA ended this one"
+        click.echo(f"jaxrl-lab: {reason}; where a run had begun, go on with: {how}", err=True)
+        code = 1
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def _end_with_parent(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os._exit(1)
 
 
 def _complaint(error: Exception) -> BadInput:

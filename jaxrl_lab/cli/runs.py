@@ -54,7 +54,7 @@ def run(
     changes = {} if seeds is None else {"seeds": seeds}
     changes |= options.settings(texts)
     options.known(what)
-    start_jax(distributed)
+    start_jax(distributed, out)
     from jaxrl_lab import phenomena
 
     study = phenomena.changed_study(what, tier, changes)
@@ -79,7 +79,7 @@ def resume(
     quiet: bool,
 ) -> None:
     """Go on with the run or sweep DIR that was interrupted or killed."""
-    start_jax(distributed)
+    start_jax(distributed, folder)
     from jaxrl_lab import phenomena
 
     _collect_seldom()
@@ -184,7 +184,7 @@ def _resumable(folder: Path) -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         reason = str(error).splitlines()[0]
-        how = f"go on, on as many processes as there are, with: jaxrl-lab resume {folder}"
+        how = f"go on with: jaxrl-lab resume {folder}, on as many processes as there are"
         raise LostProcessError(f"another process of the run is gone ({reason}); {how}") from None
 
 

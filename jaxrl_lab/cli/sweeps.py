@@ -52,7 +52,7 @@ def sweep(
     """
     settings, axes = options.axes(texts)
     options.known(what)
-    start_jax(distributed)
+    start_jax(distributed, out)
     from jaxrl_lab import phenomena
     from jaxrl_lab.experiments.sweep import with_grid
 

@@ -181,7 +181,7 @@ def join() -> None:
     ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` say who belongs
     together; without them jax asks the cluster (SLURM, TPU pods).
 
-    Where not all of them arrive in time (``JAXRL_LAB_JOIN_SECONDS``), XLA ends this process.
+    Where not all of them arrive in time (``JAXRL_LAB_JOIN_SECONDS``), XLA aborts this process.
 
     Raises:
         BadInput: the environment does not say who belongs together, or jax is in use already.

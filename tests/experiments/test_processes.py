@@ -130,7 +130,6 @@ def test_a_process_that_never_comes_is_waited_for_in_bounded_time(tmp_path: Path
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
-    # XLA ends the process itself, with its own words.
-    assert done.returncode != 0
-    assert "distributed service detected fatal errors" in done.stderr
+    assert done.returncode == 1
+    assert "another process of the run is gone or never came" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
