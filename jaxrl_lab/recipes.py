@@ -290,13 +290,15 @@ def to_mapping(built: Recipe) -> dict[str, Any]:
         value = getattr(built, f.name)
         if f.name in SLOTS:
             if value:
-                data[f.name] = [{name_of(m): _fields_of(m)} for m in value]
+                data[f.name] = [{name_of(m): fields_of(m)} for m in value]
         else:
             data[f.name] = value
     return data
 
 
-def _fields_of(thing: Any) -> dict[str, Any]:
+def fields_of(thing: Any) -> dict[str, Any]:
+    """The fields of a mechanism as plain data that :func:`build_mechanism` reads back."""
+
     def show(value: Any) -> Any:
         return {name_of(value): numbers_of(value)} if isinstance(value, Schedule) else value
 

@@ -14,7 +14,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import yaml
 from jaxrl_envs import BadInput
-from jaxrl_envs.errors import expect
+from jaxrl_envs.errors import expect, unknown_key
 
 from jaxrl_lab import config
 from jaxrl_lab.cache import in_one_step, read_archive, write_archive
+from jaxrl_lab.experiments import own as outside
 from jaxrl_lab.experiments.box import parse_box
 from jaxrl_lab.experiments.spec import Study, parse_experiment
 from jaxrl_lab.types import Tree
@@ -108,8 +109,10 @@ def study_text(study: Study) -> str:
         data["box"] = study.box.to_mapping()
     if study.changed:
         data["changed"] = study.changed
+    if own := outside.sources(data):
+        data["own"] = own
     try:
-        return config.dump_yaml(data)
+        return config.dump_yaml(outside.as_data(data))
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
         raise BadInput("settings", reason, "plain values, which a configuration can hold") from None
@@ -179,15 +182,16 @@ def write_json(path: Path, data: Any) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def read_study(folder: Path) -> Study:
+def read_study(folder: Path, own: Iterable[type[Any]] = ()) -> Study:
     """The configuration of a run directory.
 
     Raises:
-        BadInput: not a run directory, or a damaged one.
+        BadInput: not a run directory, or a damaged one, or one that needs other classes than
+            ``own``.
     """
     if not os.path.isfile(folder / CONFIG):  # Path.is_file raises where a name is too long
         raise BadInput("DIR", str(folder), f"a run directory (with {CONFIG} and {RESULTS})")
-    return parse_study(config.read_yaml(folder / CONFIG))
+    return parse_study(config.read_yaml(folder / CONFIG), own)
 
 
 def read_verdicts(folder: Path) -> dict[str, Any]:
@@ -205,14 +209,28 @@ def read_verdicts(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def parse_study(data: Mapping[str, Any]) -> Study:
-    """A study from the mapping of a configuration file, tiers left aside."""
-    allowed = ("phenomenon", "question", "source", "tier", "experiments", "tiers", "changed", "box")
-    for key in data:
-        if key not in allowed:
-            from jaxrl_envs.errors import unknown_key
+OF_A_STUDY = (
+    "phenomenon", "question", "source", "tier", "experiments", "tiers", "changed", "box", "own",
+)  # fmt: skip
+"""Entries of a configuration file that holds a study."""
 
-            raise unknown_key(key, data[key], allowed)
+
+def parse_study(data: Mapping[str, Any], own: Iterable[type[Any]] = ()) -> Study:
+    """A study from the mapping of a configuration file, tiers left aside.
+
+    Args:
+        own: mechanisms of the user that it names.
+
+    Raises:
+        BadInput: unknown entries, values of the wrong type, or ``own`` classes that are missing or
+            not what they were.
+    """
+    for key in data:
+        if key not in OF_A_STUDY:
+            raise unknown_key(key, data[key], OF_A_STUDY)
+    if data.get("own"):
+        outside.check_sources(data["own"], own)
+        data = outside.from_data(data, own)
     experiments = data.get("experiments")
     if not isinstance(experiments, Mapping) or not experiments:
         raise BadInput("experiments", experiments, "a mapping of at least one experiment")

@@ -14,6 +14,7 @@ from jaxrl_lab.experiments import checkpoint, store
 from jaxrl_lab.experiments.checkpoint import place_of
 from jaxrl_lab.experiments.claims import claims_hash
 from jaxrl_lab.experiments.devices import is_writer
+from jaxrl_lab.experiments.live import Logger
 from jaxrl_lab.experiments.plan import Plan
 from jaxrl_lab.experiments.plan import plan as plan_experiments
 from jaxrl_lab.experiments.result import Result
@@ -56,6 +57,7 @@ def run(
     settings: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     quiet: bool = True,
+    log: Sequence[Logger] = (),
 ) -> Report:
     """Run a phenomenon, or a file of your own: ``lab.run("entropy_collapse", seeds=64)``.
 
@@ -64,14 +66,16 @@ def run(
             changed, the ``config.yaml`` of a run, or an experiment of your own, without claims.
         tier: ``quick``, ``default`` or ``verdict``.
         seeds: of every experiment, in place of the tier's.
-        settings: dotted paths and values, in place of the configuration's.
+        settings: dotted paths and values, in place of the configuration's; the value of a slot
+            may be a mechanism of your own: ``{"recipe.regularizer": Cap(strength=0.1)}``.
         out: run directory to write; nothing is written without it.
+        log: loggers that are told of every chunk, such as ``[lab.JsonLines("log.jsonl")]``.
 
     Raises:
         BadInput: anything that cannot be used, before any training starts.
     """
     settings = ({} if seeds is None else {"seeds": seeds}) | dict(settings or {})
-    return start(changed_study(what, tier, settings), out, quiet)
+    return start(changed_study(what, tier, settings), out, quiet, log)
 
 
 def sweep(
@@ -85,6 +89,7 @@ def sweep(
     arms: Sequence[str] = (),
     out: str | Path | None = None,
     quiet: bool = True,
+    log: Sequence[Logger] = (),
 ) -> Report:
     """Run every point of a grid: ``sweep("entropy_collapse", {"recipe.group": [4, 8]})``.
 
@@ -92,13 +97,13 @@ def sweep(
         axes: values by dotted path, sizes such as ``updates`` included.
         seeds: of every point, other ones than those of the claims.
         experiment, arms: all there is to train; then no claim is decided.
-        what, tier, settings, out, quiet: as :func:`run` takes them.
+        what, tier, settings, out, quiet, log: as :func:`run` takes them.
 
     Raises:
         BadInput: anything that cannot be used, before any training starts.
     """
     study = changed_study(what, tier, settings or {}, experiment, arms)
-    return start(with_grid(study, axes, seeds), out, quiet)
+    return start(with_grid(study, axes, seeds), out, quiet, log)
 
 
 def changed_study(
@@ -144,7 +149,12 @@ def plan(study: Study) -> Plan:
     return plan_experiments(trained.experiments)
 
 
-def start(study: Study, out: str | Path | None = None, quiet: bool = True) -> Report:
+def start(
+    study: Study,
+    out: str | Path | None = None,
+    quiet: bool = True,
+    log: Sequence[Logger] = (),
+) -> Report:
     """Run a study and write its run directory, if it has one.
 
     Raises:
@@ -152,39 +162,55 @@ def start(study: Study, out: str | Path | None = None, quiet: bool = True) -> Re
     """
     phenomenon, trained = prepare(study)
     if out is None:
-        return replace(run_study(phenomenon, trained, quiet), study=study)
+        return replace(run_study(phenomenon, trained, quiet, log=log), study=study)
     folder, text = Path(out), store.study_text(study)  # refused now, not after the training
     if not is_writer():  # another process makes the place, and writes into it
-        return _finish(study, True, lambda: checkpoint.Checkpoints(place_of(folder)), folder)
+        return _finish(study, True, lambda: checkpoint.Checkpoints(place_of(folder)), folder, ())
     store.claim_folder(folder)
     begin = partial(checkpoint.create, folder, text, store.versions())
-    return _finish(study, quiet, begin, folder)
+    return _finish(study, quiet, begin, folder, log)
 
 
-def resume(folder: str | Path, *, quiet: bool = True) -> Report:
+def resume(
+    folder: str | Path,
+    *,
+    own: Sequence[type[Any]] = (),
+    quiet: bool = True,
+    log: Sequence[Logger] = (),
+) -> Report:
     """Go on with a run that was cut: ``lab.resume("runs/entropy_collapse/…")``.
 
     Nothing is lost but the chunk that was running, and the result has the bits of a run that was
     never cut, on the same device and versions.
 
+    Args:
+        own: the classes of your own mechanisms in the run, such as ``[Cap]``; worlds of your own
+            have to be registered.
+        log: as :func:`run` takes it.
+
     Raises:
-        BadInput: no unfinished run, a damaged one, or one begun under other versions.
+        BadInput: no unfinished run, a damaged one, or one begun under other versions or with
+            other sources of your own.
     """
     folder = Path(folder)
     saved, text = checkpoint.reopen(folder, store.versions())
     if (folder / store.VERDICTS).is_file():  # cut when all was written: tidying up is left
         saved.remove()
-        return load(folder)
+        return load(folder, own=own)
     store.claim_folder(folder)
-    study = store.parse_study(config.parse_yaml(text, "manifest.json"))
-    return _finish(study, quiet, lambda: saved, folder)
+    study = store.parse_study(config.parse_yaml(text, "manifest.json"), own)
+    return _finish(study, quiet, lambda: saved, folder, log)
 
 
 def _finish(
-    study: Study, quiet: bool, begin: Callable[[], checkpoint.Checkpoints], folder: Path
+    study: Study,
+    quiet: bool,
+    begin: Callable[[], checkpoint.Checkpoints],
+    folder: Path,
+    log: Sequence[Logger],
 ) -> Report:
     phenomenon, trained = prepare(study)
-    report = replace(run_study(phenomenon, trained, quiet, begin), study=study)
+    report = replace(run_study(phenomenon, trained, quiet, begin, log), study=study)
     if not is_writer():
         return report
     report = report.save(folder)
@@ -192,14 +218,18 @@ def _finish(
     return report
 
 
-def load(folder: str | Path) -> Report:
+def load(folder: str | Path, *, own: Sequence[type[Any]] = ()) -> Report:
     """The report of a run directory, analyzed again from its curves.
 
+    Args:
+        own: as :func:`resume` takes them.
+
     Raises:
-        BadInput: not a run directory, a damaged one, or one of another phenomenon.
+        BadInput: not a run directory, a damaged one, one of another phenomenon, or one with
+            other sources of your own.
     """
     folder = Path(folder)
-    study = store.read_study(folder)
+    study = store.read_study(folder, own)
     phenomenon, trained = prepare(study)
     arms = build_study(phenomenon, trained)
     datasets = store.read_results(folder, list(trained.experiments))

@@ -16,6 +16,8 @@ from jaxrl_lab import plots
 from jaxrl_lab.experiments import store
 from jaxrl_lab.experiments.checkpoint import Checkpoints, ProgramCheckpoints
 from jaxrl_lab.experiments.claims import Claim, Verdict, claims_hash, decide
+from jaxrl_lab.experiments.live import Logger
+from jaxrl_lab.experiments.own import as_data
 from jaxrl_lab.experiments.population import Arm, Measure
 from jaxrl_lab.experiments.progress import Progress
 from jaxrl_lab.experiments.result import Result
@@ -129,7 +131,7 @@ class Report:
             "phenomenon": self.phenomenon.name,
             "question": self.study.question,
             "tier": self.study.tier,
-            "changed": self.study.departures,
+            "changed": as_data(self.study.departures),
             "claims_hash": claims_hash(self.phenomenon.claims),
             "claims": {c.id: c.text for c in self.phenomenon.claims},
             "verdicts": [v.as_dict() for v in self.verdicts],
@@ -184,11 +186,13 @@ def run_study(
     study: Study,
     quiet: bool = True,
     checkpoints: Callable[[], Checkpoints] | None = None,
+    log: Sequence[Logger] = (),
 ) -> Report:
     """Run every experiment of a study, or what is left of it, and decide its claims.
 
     Args:
         checkpoints: called when nothing can be refused any more, before anything is trained.
+        log: loggers that are told of every chunk.
     """
     begin = time.perf_counter()
     running = {
@@ -208,8 +212,7 @@ def run_study(
         for name, one in running.items():
             progress = Progress(quiet, f"{study.name}/{name}")
             kept = partial(keep, name) if saved else None
-            loggers = [] if progress.quiet else [progress]
-            runs[name] = one.result(progress, kept, loggers)
+            runs[name] = one.result(progress, kept, log)
     except BaseException:
         for one in running.values():
             one.stop()

@@ -22,9 +22,6 @@ from jaxrl_lab.experiments.sweep import MARK, differences, is_sweep
 
 TIERS = ("quick", "default", "verdict")
 UNCLAIMED = " without claims"
-OF_A_STUDY = (
-    "phenomenon", "question", "source", "tier", "experiments", "tiers", "changed", "box",
-)  # fmt: skip
 OF_AN_EXPERIMENT = (*ROOTS, *SIZES, "arms", "settings")
 
 
@@ -71,8 +68,9 @@ def as_study(data: Mapping[str, Any]) -> dict[str, Any]:
         BadInput: keys that belong neither to a study nor to an experiment.
     """
     for key in data:
-        if key not in (*OF_A_STUDY, *OF_AN_EXPERIMENT):
-            names = OF_A_STUDY if "experiments" in data else (*OF_A_STUDY, *OF_AN_EXPERIMENT)
+        if key not in (*store.OF_A_STUDY, *OF_AN_EXPERIMENT):
+            alone = () if "experiments" in data else OF_AN_EXPERIMENT
+            names = (*store.OF_A_STUDY, *alone)
             raise unknown_key(key, data[key], names)
     changed = data.get("changed") or {}
     expect(isinstance(changed, Mapping), "changed", changed, "a mapping")
