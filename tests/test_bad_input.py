@@ -117,6 +117,8 @@ ARGUMENTS = [
     Case([*RUN, "--set", "policy.id=tabula"], "policy.id", "'tabula'", "a policy", "tabular"),
     Case([*RUN, "--set", "policy.scale=wide"], "policy.scale", "'wide'", "a valid number"),
     Case([*RUN, "--set", "first_seed=-1"], "first_seed", "-1", "0 to"),
+    Case([*RUN, "--set", "generator=rbg"], "generator", "'rbg'", "one of threefry, counter"),
+    Case(["bench", "entropy_collapse", "--repeats", "0"], "--repeats", "0", "at least 1"),
     Case([*RUN, "--set", "measure_every=7"], "measure_every", "7", "a divisor of updates"),
     Case([*RUN, "--set", "breakdown.environment.arms=1"], "environment.arms", "1", "2 to"),
     Case(
@@ -179,7 +181,7 @@ ARGUMENTS = [
         "high",
     ),
     Case([*SWEEP, "--set", "seeds=1,2"], "seeds", "[1, 2]", "--seeds says how many"),
-    Case([*SWEEP, "--set", "recpie.group=4,8"], "recpie.group", "4", "one of the keys"),
+    Case([*SWEEP, "--set", "recpie.group=4,8"], "recpie.group", "4", "one of the keys", "recipe"),
     Case([*SWEEP, *HIGH, "--seeds", "0"], "seeds", "0", "at least 1"),
     Case(
         [*SWEEP, *HIGH, "--experiment", "experimnt"],

@@ -77,13 +77,34 @@ def test_nothing_at_all_is_a_call_for_help(capsys: pytest.CaptureFixture[str]) -
     assert said.code == 0
     assert said.out.startswith("Usage:")
     listed = [line.split()[0] for line in said.out.partition("Commands:")[2].splitlines()[1:]]
-    assert {"doctor", "list", "plot", "resume", "run", "sweep"} <= set(listed)
+    assert {"bench", "doctor", "list", "plot", "resume", "run", "sweep"} <= set(listed)
     version = call(capsys, "--version")
     assert version.code == 0
     assert "jaxrl-lab" in version.out
 
 
-# ------------------------------------------------------------------ plans and the doctor
+# ------------------------------------------------------------------ plans, costs, the doctor
+
+
+def test_a_bench_measures_every_program_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(EXPERIMENT + "  two: {recipe: grpo, recipe.group: 2}\n")
+    before = lab.traces()
+    said = call(capsys, "bench", "mine.yaml", "--json", "--repeats", "2")
+    assert (said.code, said.err) == (0, "")
+    found = json.loads(said.out)
+    assert [p["arms"] for p in found["programs"]] == [["grpo"], ["two"]]
+    assert lab.traces() - before == 4, "two programs, with two generators each"
+    for program, group in zip(found["programs"], (4, 2), strict=True):
+        median, low, high = program["seconds"]
+        assert 0 < low <= median <= high
+        assert min(program["trace"], program["compile"], program["memory"]) > 0
+        assert program["tokens"] == program["updates"] * 2 * 4 * group  # seeds, prompts
+        assert program["per_update"] * 2 * program["updates"] == pytest.approx(median)
+        assert program["noise"] < 1
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.yaml"]
 
 
 def test_a_plan_counts_programs_and_members_and_writes_nothing(

@@ -49,11 +49,14 @@ class BadInput(ValueError):  # noqa: N818 (what a user reads, not a fault of our
         return f"{text}; nearest valid name: {self.nearest}" if self.nearest else text
 
 
-def unknown_key(key: str, value: Any, names: Iterable[str]) -> BadInput:
-    """The complaint about a key that nobody reads; ``key`` may be a dotted path."""
+def unknown_key(key: str, value: Any, names: Iterable[str], name: str = "") -> BadInput:
+    """The complaint about a key that nobody reads.
+
+    ``key`` may be a dotted path, of which ``name`` is the unknown part: the last unless given.
+    """
     names = tuple(names)
     expected = f"one of the keys {', '.join(names)}" if names else "no keys here"
-    return BadInput(key, value, expected, names, name=key.rpartition(".")[2])
+    return BadInput(key, value, expected, names, name=name or key.rpartition(".")[2])
 
 
 def expect(ok: bool, key: str, value: Any, expected: str) -> None:

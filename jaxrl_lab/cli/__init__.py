@@ -15,6 +15,7 @@ import click
 from jaxrl_envs.errors import BadInput
 
 from jaxrl_lab.atlas.command import atlas
+from jaxrl_lab.cli.bench import bench
 from jaxrl_lab.cli.doctor import doctor
 from jaxrl_lab.cli.lists import list_
 from jaxrl_lab.cli.runs import InterruptError, LostProcessError, plot, resume, run
@@ -27,7 +28,7 @@ def cli() -> None:
     """A laboratory for the dynamics of reinforcement learning at small scale."""
 
 
-for _command in (list_, run, sweep, resume, plot, atlas, doctor):
+for _command in (list_, run, sweep, resume, plot, atlas, bench, doctor):
     cli.add_command(_command)
 
 

@@ -40,6 +40,19 @@ def tiers(command: F) -> F:
     return command
 
 
+def changes(command: F) -> F:
+    """``--seeds`` and ``--set`` as ``seeds`` and ``texts``."""
+    command = click.option(
+        "--set",
+        "texts",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change one entry of the configuration, by dotted path; may be repeated.",
+    )(command)
+    text = "Seeds of every experiment, in place of the tier's."
+    return click.option("--seeds", type=int, help=text)(command)
+
+
 def places(command: F) -> F:
     """``--devices``, ``--block``, ``--distributed``: where and in which portions to train."""
     return devices(block(distributed(command)))

@@ -20,14 +20,7 @@ from jaxrl_lab.cli.environment import start_jax
 @click.command()
 @options.what
 @options.tiers
-@click.option("--seeds", type=int, help="Seeds of every experiment, in place of the tier's.")
-@click.option(
-    "--set",
-    "texts",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one entry of the configuration, by dotted path; may be repeated.",
-)
+@options.changes
 @options.places
 @options.plan
 @options.out

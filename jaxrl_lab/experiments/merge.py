@@ -29,8 +29,7 @@ def merge(*results: Result) -> Result:
     first = results[0]
     for other in results[1:]:
         same = other.updates == first.updates and np.array_equal(other.update, first.update)
-        noise = other.common_noise
-        expect(noise == first.common_noise, "common_noise", noise, "that of the first result")
+        expect(other.noise == first.noise, "noise", other.noise, f"the first one's, {first.noise}")
         expect(same, "update", other.update[-3:], f"the updates of the first, {first.update[-3:]}")
     arms: dict[str, Arm] = {}
     seen: set[tuple[str, int]] = set()

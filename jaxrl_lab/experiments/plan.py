@@ -139,7 +139,7 @@ def plan(experiments: Mapping[str, Experiment]) -> Plan:
     """
     programs = []
     for name, experiment in experiments.items():
-        for program in group_arms(experiment.build(), experiment.common_noise):
+        for program in group_arms(experiment.build(), experiment.noise):
             programs.append(_plan_program(name, experiment, program))
     return Plan(tuple(programs), operations_per_second(), free_memory())
 

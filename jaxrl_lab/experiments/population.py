@@ -23,7 +23,7 @@ from jaxtyping import Array, Int
 
 from jaxrl_lab.experiments import devices
 from jaxrl_lab.experiments.checkpoint import ProgramCheckpoints
-from jaxrl_lab.keys import named
+from jaxrl_lab.experiments.noise import SHARED, Noise
 from jaxrl_lab.learners.policy_gradient import PolicyGradient
 from jaxrl_lab.mechanisms.core import canonical
 from jaxrl_lab.policies.core import Policy
@@ -77,7 +77,7 @@ class Program:
     learner: PolicyGradient
     names: tuple[str, ...]
     numbers: tuple[Recipe, Tree, Tree]
-    common_noise: bool = True
+    noise: Noise = SHARED
     mesh: Mesh | None = None
 
     @property
@@ -86,9 +86,7 @@ class Program:
 
     def keys(self, seeds: Sequence[int]) -> Array:
         """One key per seed, ``[S]``; with noise of its own, one per arm and seed, ``[A, S]``."""
-        if self.common_noise:
-            return seed_keys(seeds)
-        return jnp.stack([seed_keys(seeds, name) for name in self.names])
+        return self.noise.keys(seeds, self.names)
 
     def shapes(self, seeds: Sequence[int]) -> tuple[Any, Any]:
         """Shapes of numbers and keys, and where they will be; nothing is computed for it."""
@@ -109,13 +107,12 @@ class Program:
 
 
 def group_arms(
-    arms: Mapping[str, Arm], common_noise: bool = True, mesh: Mesh | None = None
+    arms: Mapping[str, Arm], noise: Noise = SHARED, mesh: Mesh | None = None
 ) -> list[Program]:
     """As many programs as there are distinct structures among the arms, in order of appearance.
 
     Args:
-        common_noise: whether arms of one seed share all their noise: initial parameters, prompts,
-            what the world draws, and the uniforms behind their actions.
+        noise: where it comes from, and whether arms of one seed share it.
         mesh: devices that share the seeds (:func:`~jaxrl_lab.experiments.devices.make_mesh`).
     """
     groups: dict[Any, list[tuple[str, tuple[Recipe, Tree, Tree]]]] = {}
@@ -131,7 +128,7 @@ def group_arms(
         stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *[numbers for _, numbers in members])
         learner = PolicyGradient(env, policy)
         names = tuple(name for name, _ in members)
-        programs.append(Program(learner, names, stacked, common_noise, mesh))
+        programs.append(Program(learner, names, stacked, noise, mesh))
     return programs
 
 
@@ -263,12 +260,6 @@ def _keep(
         checkpoints.save(done, states, points)
     if listen:
         listen(Chunk(done, np.asarray(states.alive), [points]))
-
-
-def seed_keys(seeds: Sequence[int], arm: str = "") -> Array:
-    """One key per seed. Arms share it, and with it all their noise, unless they are named."""
-    keys = jax.vmap(jax.random.key)(jnp.asarray(list(seeds), jnp.uint32))
-    return jax.vmap(lambda key: named(key, f"arm {arm}"))(keys) if arm else keys
 
 
 def _axis(keys: Array) -> int | None:

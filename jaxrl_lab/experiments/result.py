@@ -13,8 +13,9 @@ from jaxrl_envs import BadInput
 from jaxrl_envs.errors import expect
 from jaxtyping import Array
 
+from jaxrl_lab.experiments.noise import SHARED, Noise
 from jaxrl_lab.experiments.policy_view import PolicyView
-from jaxrl_lab.experiments.population import Arm, Measure, seed_keys
+from jaxrl_lab.experiments.population import Arm, Measure
 from jaxrl_lab.experiments.retrain import moment
 from jaxrl_lab.experiments.statistics import Difference, difference
 from jaxrl_lab.types import Tree
@@ -50,7 +51,7 @@ class Result:
             stored, where the result is read from disk.
         seconds: of each program, by ``trace``, ``compile`` and ``run``; the programs after the
             first are compiled while others run.
-        common_noise: whether arms of one seed shared all their noise.
+        noise: where it came from, and whether arms of one seed shared it.
     """
 
     dataset: xr.Dataset
@@ -60,7 +61,7 @@ class Result:
     measure: Measure | None = None
     params: dict[str, Tree] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
-    common_noise: bool = True
+    noise: Noise = SHARED
 
     @property
     def names(self) -> list[str]:
@@ -122,7 +123,7 @@ class Result:
 
     def key(self, arm: str, seed: int) -> Array:
         """The key that all of a member's noise comes from."""
-        return seed_keys([seed], "" if self.common_noise else arm)[0]
+        return self.noise.key(arm, seed)
 
     def policy(self, arm: str, seed: int, update: int | None = None) -> PolicyView:
         """The policy of a member after ``update`` updates, or at the end of the run.

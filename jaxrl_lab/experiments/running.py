@@ -18,6 +18,7 @@ from jaxrl_lab.cache import forget_programs
 from jaxrl_lab.experiments import devices
 from jaxrl_lab.experiments.checkpoint import ProgramCheckpoints
 from jaxrl_lab.experiments.live import Listening, Logger
+from jaxrl_lab.experiments.noise import Noise
 from jaxrl_lab.experiments.population import (
     Arm,
     Compiled,
@@ -49,15 +50,15 @@ class Running:
         measure: Measure,
         every: int,
         describe: dict[str, Description],
-        common_noise: bool,
+        noise: Noise,
     ) -> None:
         self.arms, self.updates, self.seeds = arms, updates, seeds
         self.measure, self.every, self.describe = measure, every, describe
-        self.common_noise = common_noise
+        self.noise = noise
         self.blocks = devices.current().blocks(seeds)
         recipes = [arm.recipe for arm in arms.values()]
         mesh = devices.current().mesh(len(self.blocks[0]), recipes)
-        self._waiting = iter(group_arms(arms, common_noise, mesh))
+        self._waiting = iter(group_arms(arms, noise, mesh))
         self._jobs: deque[Future[Compiled]] = deque()
         self._compile_ahead(AHEAD)
 
@@ -148,7 +149,7 @@ class Running:
             self.measure,
             params,
             seconds,
-            self.common_noise,
+            self.noise,
         )
 
 

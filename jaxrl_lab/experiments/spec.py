@@ -29,6 +29,7 @@ from jaxrl_envs.validate import coerce
 from jaxrl_lab import policies, recipes
 from jaxrl_lab.experiments.box import Box
 from jaxrl_lab.experiments.labels import short_paths, value_label
+from jaxrl_lab.experiments.noise import Noise
 from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.types import Tree
@@ -39,6 +40,7 @@ SIZES = {
     "seeds": int,
     "first_seed": int,
     "common_noise": bool,
+    "generator": str,
 }
 """Entries of an experiment that are not settings of its arms, and their types."""
 ROOTS = ("environment", "policy", "recipe")
@@ -56,6 +58,7 @@ class Experiment:
         updates: outer updates. measure_every: updates between two measurements.
         seeds: how many. first_seed: the first of them.
         common_noise: whether arms of one seed share all their noise, for paired differences.
+        generator: of random numbers, ``threefry`` or, faster, ``counter``.
     """
 
     settings: Settings
@@ -65,6 +68,7 @@ class Experiment:
     seeds: int = 16
     first_seed: int = 0
     common_noise: bool = True
+    generator: str = "threefry"
 
     def build(self) -> dict[str, Arm]:
         """Every arm as objects, checked.
@@ -78,6 +82,7 @@ class Experiment:
         expect(self.updates < 2**31, "updates", self.updates, "below 2^31")
         room = 2**32 - self.seeds
         expect(0 <= self.first_seed <= room, "first_seed", self.first_seed, f"0 to {room}")
+        self.noise.check()
         divides = self.updates % self.measure_every == 0
         expect(
             divides, "measure_every", self.measure_every, f"a divisor of updates = {self.updates}"
@@ -97,6 +102,11 @@ class Experiment:
         return built
 
     @property
+    def noise(self) -> Noise:
+        """Where the noise comes from, and whether arms share it."""
+        return Noise(self.common_noise, self.generator)
+
+    @property
     def sizes(self) -> dict[str, Any]:
         """Length, seeds, cadence and noise, as a run takes them."""
         return {
@@ -104,6 +114,7 @@ class Experiment:
             "seeds": range(self.first_seed, self.first_seed + self.seeds),
             "every": self.measure_every,
             "common_noise": self.common_noise,
+            "generator": self.generator,
         }
 
     def with_setting(self, path: str, value: Any) -> Experiment:
@@ -121,7 +132,7 @@ class Experiment:
         if head == "arms":
             raise BadInput(path, value, "arms.NAME.PATH, an entry of an arm")
         if head not in ROOTS:
-            raise unknown_key(path, value, [*SIZES, *ROOTS, "arms"])
+            raise unknown_key(path, value, [*SIZES, *ROOTS, "arms"], head)
         new = _flatten(path, value)
         return replace(self, settings=_without_options_of_another(self.settings, new) | new)
 
@@ -306,7 +317,7 @@ def arm_in(path: str, arms: Mapping[str, Any]) -> str:
 
 def _known_root(path: str, value: Any) -> None:
     if path.partition(".")[0] not in ROOTS:
-        raise unknown_key(path, value, ROOTS)
+        raise unknown_key(path, value, ROOTS, path.partition(".")[0])
 
 
 def _mapping(key: str, value: Any) -> Mapping[str, Any]:
@@ -341,7 +352,9 @@ class Study:
                 chosen = {n: e.with_setting(path, value) for n, e in self._with_arm(path).items()}
             except BadInput as error:
                 if error.key == path and error.names and head not in (*SIZES, *ROOTS, "arms"):
-                    raise unknown_key(path, value, [*self.experiments, *error.names]) from None
+                    raise unknown_key(
+                        path, value, [*self.experiments, *error.names], head
+                    ) from None
                 raise
         if all(experiment.is_overridden(path) for experiment in chosen.values()):
             expected = f"arms.NAME.{path}, because every arm sets its own"

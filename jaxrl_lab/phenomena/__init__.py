@@ -242,7 +242,7 @@ def load(folder: str | Path, *, own: Sequence[type[Any]] = ()) -> Report:
             tuple(int(s) for s in dataset["seed"].values),
             phenomenon.measures[name][0],
             params.get(name, {}),
-            common_noise=trained.experiments[name].common_noise,
+            noise=trained.experiments[name].noise,
         )
         for name, dataset in datasets.items()
     }

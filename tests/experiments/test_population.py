@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxrl_lab as lab
+from jaxrl_lab.experiments.noise import Noise, seed_keys
 from jaxrl_lab.experiments.population import (
     chunk_length,
     compile_program,
     group_arms,
     run_program,
-    seed_keys,
 )
 from jaxrl_lab.experiments.run import no_measure, run_arms
 from jaxrl_lab.learners.policy_gradient import PolicyGradient
@@ -239,10 +240,23 @@ def test_arms_share_their_noise_unless_told_otherwise() -> None:
     np.testing.assert_allclose(alone["two"], own["two"], rtol=1e-5)
 
 
-def run_arms_with(what: Any, common_noise: bool) -> dict[str, np.ndarray]:
+def test_the_generator_is_chosen() -> None:
+    one: dict[str, Any] = {"one": {}}
+    fast, other = (
+        run_arms_with(experiment(one, actions=7), True, generator)["one"]
+        for generator in ("counter", "threefry")
+    )
+    assert np.all(fast != other)
+    again = run_arms_with(experiment(one, actions=7), True, "counter", seeds=range(1, 4))["one"]
+    np.testing.assert_allclose(again[:2], fast[1:], rtol=1e-5)  # of a seed, whoever runs beside it
+
+
+def run_arms_with(
+    what: Any, common_noise: bool, generator: str = "threefry", seeds: Sequence[int] = range(3)
+) -> dict[str, np.ndarray]:
     """Final parameters ``[S, ...]`` by arm, of whatever shares a program."""
-    (program,) = group_arms(what.build(), common_noise)
-    compiled = compile_program(program, range(3), 2, 1, no_measure)
-    states, _ = run_program(compiled, range(3))
+    (program,) = group_arms(what.build(), Noise(common_noise, generator))
+    compiled = compile_program(program, seeds, 2, 1, no_measure)
+    states, _ = run_program(compiled, seeds)
     logits = np.asarray(states.params["logits"])
     return dict(zip(program.names, logits, strict=True))

@@ -20,6 +20,7 @@ from jaxrl_envs import BadInput
 
 import jaxrl_lab as lab
 from jaxrl_lab.experiments import store
+from jaxrl_lab.experiments.noise import Noise
 from jaxrl_lab.experiments.policy_view import PolicyView
 from jaxrl_lab.experiments.result import Result, assemble
 
@@ -250,7 +251,7 @@ def test_what_does_not_fit_is_not_merged(result: Result) -> None:
         "seed": (result, seeds_of(result, 1)),
         "arm": (result.part({slow: slow}), result.part({fast: slow})),
         "update": (seeds_of(result, 0), seeds_of(shorter, 1)),
-        "common_noise": (seeds_of(result, 0), replace(seeds_of(result, 1), common_noise=False)),
+        "noise": (seeds_of(result, 0), replace(seeds_of(result, 1), noise=Noise(common=False))),
         "results": (),
     }
     for key, given in cases.items():

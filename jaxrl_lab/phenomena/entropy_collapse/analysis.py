@@ -12,7 +12,8 @@ from jaxtyping import Array
 
 from jaxrl_lab import measures
 from jaxrl_lab.exact import difficulty_weight
-from jaxrl_lab.experiments.population import Arm, seed_keys
+from jaxrl_lab.experiments.noise import seed_keys
+from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.statistics import at_matched
 from jaxrl_lab.keys import named
