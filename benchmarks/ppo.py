@@ -288,7 +288,7 @@ def grid(n: int, updates: int) -> dict[str, Any]:
 
 
 def _in_its_own_process(n: int) -> dict[str, Any]:
-    updates = max(4, min(64, 2**25 // (n * GRID_STEPS)))
+    updates = max(6, min(64, 2**25 // (n * GRID_STEPS)))
     command = [sys.executable, __file__, "--grid", str(n), "--updates", str(updates)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)

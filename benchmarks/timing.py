@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,6 +33,10 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def peak_memory() -> float:
-    """Largest resident size of this process so far, in MiB (Linux counts KiB, macOS bytes)."""
+    """Largest resident size of this process so far, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # the maximum of getrusage is that of the parent too, inherited by a fork
+        line = next(s for s in status.read_text().splitlines() if s.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

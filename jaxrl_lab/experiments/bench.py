@@ -59,29 +59,31 @@ def bench(
     experiments: Mapping[str, Experiment],
     measures: Mapping[str, Measure],
     repeats: int = 5,
+    generators: Sequence[str] = tuple(GENERATORS),
 ) -> Iterator[Cost]:
     """Measure every program of a study, one after the other, each a chunk at a time.
 
     Args:
         measures: of every experiment.
         repeats: timed calls per program and generator; they take turns.
+        generators: to compare with the experiment's own.
 
     Raises:
         BadInput: an experiment that cannot run.
     """
     for name, experiment in experiments.items():
-        yield from _bench_experiment(name, experiment, measures[name], repeats)
+        yield from _bench_experiment(name, experiment, measures[name], repeats, generators)
 
 
 def _bench_experiment(
-    name: str, experiment: Experiment, measure: Measure, repeats: int
+    name: str, experiment: Experiment, measure: Measure, repeats: int, generators: Sequence[str]
 ) -> Iterator[Cost]:
     seeds = experiment.sizes["seeds"]
     arms = experiment.build()
     mesh = devices.current().mesh(len(seeds), [arm.recipe for arm in arms.values()])
     every, updates = experiment.measure_every, experiment.updates
     for program in group_arms(arms, experiment.noise, mesh):
-        kinds = [experiment.generator, *(g for g in GENERATORS if g != experiment.generator)]
+        kinds = [experiment.generator, *(g for g in generators if g != experiment.generator)]
         compiled = {
             kind: compile_program(
                 replace(program, noise=replace(program.noise, generator=kind)),

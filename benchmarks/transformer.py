@@ -1,0 +1,263 @@
+"""GRPO of a small transformer in the lab against a plain PyTorch loop on the same cores.
+
+2 layers of width 64, 4 heads, rotary positions, 16 generated tokens, 8 rollouts per prompt, one
+Adam step per batch: modular chains of 16 tokens, of which the model sees the time, the target, the
+first residue and its last token. The loop is what one would write in PyTorch: the same model,
+generation with a KV cache and without gradients, group-normalized rewards, the clipped surrogate
+with the probabilities of generation as the old ones, one backward pass. Both generate, score and
+learn, from the same observations and rewards; the rate is generated tokens per second of all of
+that. Contestants take turns, and both have to have learned: on
+easier chains, of ten residues, because one right answer in a hundred teaches slowly.
+
+    pip install torch                          # a CPU build will do; without it the lab runs alone
+    python benchmarks/transformer.py           # minutes
+    python benchmarks/transformer.py --quick   # 64 prompts only
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ["JAXRL_LAB_CACHE"] = "off"
+
+import jax
+import jaxrl_envs
+import numpy as np
+from timing import peak_memory, spread
+
+from jaxrl_lab import policies, recipes
+from jaxrl_lab.experiments import store
+from jaxrl_lab.experiments.population import Arm, compile_program, group_arms, run_program
+from jaxrl_lab.experiments.run import no_measure
+
+try:
+    import torch
+    from torch.nn import functional
+except ImportError:
+    torch = None  # type: ignore[assignment]
+
+LAYERS, WIDTH, HEADS = 2, 64, 4
+LENGTH, GROUP, VOCABULARY, MODULUS, EASY = 16, 8, 3, 100, 10
+RATE, CLIP, EPS = 1e-3, 0.2, 1e-6
+BASE = 10_000.0
+Tree = Any
+
+
+def main() -> None:
+    options = _options()
+    sizes = (64,) if options.quick else (64, 512, 4096)
+    report: dict[str, Any] = {"about": store.versions() | {"load": round(os.getloadavg()[0], 2)}}
+    report["about"]["torch"] = torch.__version__ if torch else "not installed"
+    report["sizes"] = {str(n): race(n, options.repeats, torch and n <= 512) for n in sizes}
+    report["learning"] = learning(64, 8 if options.quick else 150)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(report, file, indent=2)
+    _print(report)
+
+
+def race(prompts: int, repeats: int, with_torch: bool) -> dict[str, Any]:
+    """Generated tokens per second of both at one size, and what the lab's program took to make."""
+    updates = max(1, 512 // prompts)
+    compiled = lab_program(prompts, updates)
+    runs: dict[str, Callable[[], Any]] = {
+        "lab": lambda: run_program(compiled, range(1))[1]["return"]
+    }
+    if with_torch:
+        loop = Loop(prompts)
+        runs["loop"] = lambda: [loop.update() for _ in range(updates)]
+    for run in runs.values():
+        run()
+    tokens = updates * prompts * GROUP * LENGTH
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            begin = time.perf_counter()
+            run()
+            rates[name].append(tokens / (time.perf_counter() - begin))
+    found: dict[str, Any] = {
+        "updates": updates,
+        "tokens_per_second": {name: spread(values) for name, values in rates.items()},
+        "compile": {"trace": compiled.trace_seconds, "compile": compiled.compile_seconds},
+        "peak_memory_mib": round(peak_memory()),
+    }
+    if with_torch:
+        pairs = zip(rates["lab"], rates["loop"], strict=True)
+        found["ratio"] = statistics.median(a / b for a, b in pairs)
+    return found
+
+
+def learning(prompts: int, updates: int, modulus: int = EASY) -> dict[str, Any]:
+    """Mean reward of the first and of the last fifth of a training, three seeds, of both."""
+    seeds, fifth = 3, max(1, updates // 5)
+    compiled = lab_program(prompts, updates, seeds, modulus)
+    curves = {"lab": run_program(compiled, range(seeds))[1]["return"][0][:, 1:]}
+    if torch:
+        loops = [Loop(prompts, seed, modulus) for seed in range(seeds)]
+        curves["loop"] = np.array([[loop.update() for _ in range(updates)] for loop in loops])
+    return {
+        "setting": f"{prompts} prompts, {modulus} residues, {updates} updates, {seeds} seeds",
+        "first": {k: v[:, :fifth].mean(1).tolist() for k, v in curves.items()},
+        "last": {k: v[:, -fifth:].mean(1).tolist() for k, v in curves.items()},
+    }
+
+
+def world(prompts: int, modulus: int = MODULUS) -> Any:
+    """Chains of 16 tokens, the operators +1, +3 and times 2."""
+    return jaxrl_envs.make(
+        "reasoning/modular_chain",
+        modulus=modulus,
+        vocabulary=VOCABULARY,
+        length=LENGTH,
+        operators="affine",
+        observation="tokens",
+        prompts=prompts,
+    )
+
+
+def lab_program(prompts: int, updates: int, seeds: int = 1, modulus: int = MODULUS) -> Any:
+    """The lab's program."""
+    env = world(prompts, modulus)
+    policy = policies.make(
+        "transformer", env, layers=LAYERS, width=WIDTH, heads=HEADS, context=LENGTH
+    )
+    recipe = recipes.recipe(
+        "grpo", group=GROUP, epochs=1, optimizer=[{"adam": {"learning_rate": RATE}}]
+    )
+    (program,) = group_arms({"grpo": Arm(env, env.default_params, policy, recipe)})
+    return compile_program(program, range(seeds), updates, 1, no_measure)
+
+
+class Loop:
+    """The plain loop in PyTorch."""
+
+    def __init__(self, prompts: int, seed: int = 0, modulus: int = MODULUS) -> None:
+        torch.manual_seed(seed)
+        env = world(prompts, modulus)
+        levels = jax.vmap(env.make_level, (None, 0))(env.default_params, np.arange(prompts))
+        self.first = torch.tensor(np.asarray(levels.first)).long().repeat_interleave(GROUP)
+        self.target = torch.tensor(np.asarray(levels.target)).long().repeat_interleave(GROUP)
+        self.ahead = torch.tensor(np.asarray(env._tables.next).astype(np.int64))
+        self.model = _model(modulus)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=RATE)
+
+    def update(self) -> float:
+        """Generate, score, learn; the mean reward."""
+        seen, tokens, old, reward = self._generate()
+        grouped = reward.view(-1, GROUP)
+        mean, std = grouped.mean(1, keepdim=True), grouped.std(1, keepdim=True)
+        advantage = ((grouped - mean) / (std + EPS)).view(-1, 1)
+        logits, _ = self.model(seen, None, 0)
+        logp = functional.log_softmax(logits, -1).gather(-1, tokens[..., None])[..., 0]
+        ratio = torch.exp(logp - old)
+        clipped = ratio.clamp(1 - CLIP, 1 + CLIP)
+        loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return float(reward.mean())
+
+    def _generate(self) -> tuple[Any, Any, Any, Any]:
+        residue, last = self.first.clone(), torch.zeros_like(self.first)
+        cache, seen, tokens, old = None, [], [], []
+        with torch.no_grad():
+            for t in range(LENGTH):
+                now = torch.stack([torch.full_like(last, t), self.target, self.first, last], -1)
+                logits, cache = self.model(now[:, None], cache, t)
+                logp = functional.log_softmax(logits[:, 0], -1)
+                token = torch.multinomial(logp.exp(), 1)
+                seen.append(now)
+                tokens.append(token[:, 0])
+                old.append(logp.gather(-1, token)[:, 0])
+                residue, last = self.ahead[residue, token[:, 0]], token[:, 0] + 1
+        reward = (residue == self.target).float()
+        return *(torch.stack(x, 1) for x in (seen, tokens, old)), reward
+
+
+def _model(modulus: int) -> Any:
+    nn = torch.nn
+    sizes = (LENGTH + 1, modulus, modulus, VOCABULARY + 1)
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before, self.between = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+            self.project = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
+            self.mix = nn.Linear(WIDTH, WIDTH)
+            self.widen, self.narrow = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+
+        def forward(self, x: Any, cache: Any, start: int) -> Any:
+            n, t, _ = x.shape
+            q, k, v = (
+                y.view(n, t, HEADS, -1).transpose(1, 2)
+                for y in self.project(self.before(x)).chunk(3, -1)
+            )
+            q, k = _rotate(q, start), _rotate(k, start)
+            if cache is not None:
+                k, v = torch.cat([cache[0], k], 2), torch.cat([cache[1], v], 2)
+            read = functional.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
+            x = x + self.mix(read.transpose(1, 2).reshape(n, t, WIDTH))
+            return x + self.narrow(functional.gelu(self.widen(self.between(x)))), (k, v)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.ModuleList([nn.Embedding(size, WIDTH) for size in sizes])
+            self.blocks = nn.ModuleList([Block() for _ in range(LAYERS)])
+            self.last, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, VOCABULARY)
+
+        def forward(self, seen: Any, cache: Any, start: int) -> Any:
+            x = sum(table(seen[..., i]) for i, table in enumerate(self.embed))
+            kept = []
+            for i, block in enumerate(self.blocks):
+                x, pair = block(x, None if cache is None else cache[i], start)
+                kept.append(pair)
+            return self.head(self.last(x)), kept
+
+    return Model()
+
+
+def _rotate(x: Any, start: int) -> Any:
+    half = x.shape[-1] // 2
+    rate = BASE ** (-torch.arange(half) / half)
+    angle = torch.outer(torch.arange(start, start + x.shape[-2]).float(), rate)
+    a, b = x[..., :half], x[..., half:]
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="64 prompts only")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", help="also write the numbers there")
+    return parser.parse_args()
+
+
+def _print(report: dict[str, Any]) -> None:
+    print(", ".join(f"{k} {v}" for k, v in report["about"].items()))
+    print("\ngenerated tokens per second with learning: median [lowest, highest]")
+    for n, row in report["sizes"].items():
+        for name, s in row["tokens_per_second"].items():
+            middle, low, high = (s[k] / 1e3 for k in ("median", "low", "high"))
+            print(f"  {n:>5} prompts  {name:4} {middle:7.1f} k/s  [{low:.1f}, {high:.1f}]")
+        if "ratio" in row:
+            print(f"  {n:>5} prompts  ratio {row['ratio']:.2f}")
+        made = row["compile"]
+        print(f"{'':16} trace {made['trace']:.1f} s, compile {made['compile']:.1f} s")
+    print(f"\nmean reward, {report['learning']['setting']}, first and last fifth of the training")
+    for name, first in report["learning"]["first"].items():
+        last = report["learning"]["last"][name]
+        cells = (f"{a:.3f} -> {b:.3f}" for a, b in zip(first, last, strict=True))
+        print(f"  {name:4} {', '.join(cells)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
