@@ -20,8 +20,9 @@ from jax.extend import core
 
 from jaxrl_lab.doctor import free_memory
 from jaxrl_lab.experiments import devices
-from jaxrl_lab.experiments.population import Program, chunk_length, group_arms
+from jaxrl_lab.experiments.population import Arm, Program, chunk_length, group_arms
 from jaxrl_lab.experiments.spec import Experiment
+from jaxrl_lab.scaling import scaling_faults
 
 OVERHEAD = 2.5
 """Time of an update over that of its operations alone; 1.1 to 2.9 in five programs of phenomena."""
@@ -72,11 +73,13 @@ class Plan:
 
     Attributes:
         rate: operations per second of the device. room: bytes of memory that are free, if known.
+        warnings: arms that have more environments than another and differ in other ways too.
     """
 
     programs: tuple[ProgramPlan, ...]
     rate: float
     room: int | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def memory(self) -> int:
@@ -109,7 +112,8 @@ class Plan:
         """The plan as JSON has it, bytes as numbers."""
         programs = [asdict(p) | {"members": p.members, "memory": p.memory} for p in self.programs]
         sizes = {"memory": self.memory, "free": self.room, "seconds": self.seconds}
-        return {"programs": programs} | sizes | {"advice": self.advice}
+        said = {"advice": self.advice, "warnings": list(self.warnings)}
+        return {"programs": programs} | sizes | said
 
     def __str__(self) -> str:
         members = sum(p.members for p in self.programs)
@@ -125,9 +129,14 @@ class Plan:
         lines = [_align(row, widths) for row in rows]
         named = [f"  {_shorten(p.arms)}" for p in self.programs]
         advice = [self.advice] if self.advice else []
-        return "\n".join([head, lines[0], *map(str.__add__, lines[1:], named), *advice])
+        more = len(self.warnings) - MOST_WARNINGS
+        warned = [f"Scaling: {text}" for text in self.warnings[:MOST_WARNINGS]]
+        warned += [f"Scaling: … {more} more"] * (more > 0)
+        table = [lines[0], *map(str.__add__, lines[1:], named)]
+        return "\n".join([head, *table, *warned, *advice])
 
 
+MOST_WARNINGS = 5
 BYTES = ("state/policy", "peak/policy", "peak/arm", "peak")
 
 
@@ -137,11 +146,33 @@ def plan(experiments: Mapping[str, Experiment]) -> Plan:
     Raises:
         BadInput: an experiment that cannot run.
     """
-    programs = []
+    programs, warnings = [], []
     for name, experiment in experiments.items():
-        for program in group_arms(experiment.build(), experiment.noise):
+        arms = experiment.build()
+        warnings += [f"{name}: {text}" for text in scaling_warnings(arms)]
+        for program in group_arms(arms, experiment.noise):
             programs.append(_plan_program(name, experiment, program))
-    return Plan(tuple(programs), operations_per_second(), free_memory())
+    return Plan(tuple(programs), operations_per_second(), free_memory(), tuple(warnings))
+
+
+def scaling_warnings(arms: Mapping[str, Arm]) -> list[str]:
+    """What else differs where an arm has more environments than the smallest stream among them.
+
+    One sentence per departure from :func:`~jaxrl_lab.scaling.co_scale`.
+    """
+    streams = {
+        name: arm.recipe
+        for name, arm in arms.items()
+        if arm.recipe.rollout == "stream" and arm.recipe.prompts > 0 and arm.recipe.steps > 0
+    }
+    smallest = min(streams, key=lambda name: streams[name].prompts, default="")
+    return [
+        f"{name} ({recipe.prompts} environments) beside {smallest} "
+        f"({streams[smallest].prompts}): {fault}"
+        for name, recipe in streams.items()
+        if recipe.prompts > streams[smallest].prompts
+        for fault in scaling_faults(recipe, streams[smallest])
+    ]
 
 
 def _plan_program(name: str, experiment: Experiment, program: Program) -> ProgramPlan:

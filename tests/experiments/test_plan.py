@@ -118,3 +118,25 @@ def test_sizes_and_times_in_words() -> None:
         "0 B", "999 B", "8.2 kB", "123 kB", "5.0 GB", "7.0 TB",
     ]  # fmt: skip
     assert [in_seconds(x) for x in (0.123, 45, 600, 36000)] == ["0.12 s", "45 s", "10 min", "10 h"]
+
+
+def test_a_plan_warns_of_environments_that_grow_alone() -> None:
+    small = lab.recipe("ppo", prompts=8, minibatches=2, steps=4)
+    grown = {
+        "small": small,
+        "followed": lab.co_scale(small, 32),
+        "alone": lab.recipe(small, prompts=32),
+        "episodes": lab.recipe("grpo", group=64),
+    }
+    arms = {
+        name: lab.make_arm("gridworld/two_goals", "tabular", recipe)
+        for name, recipe in grown.items()
+    }
+    (said,) = planning.scaling_warnings(arms)
+    assert said.startswith(
+        "alone (32 environments) beside small (8): minibatches of 64 transitions"
+    )
+    assert planning.scaling_warnings({"episodes": arms["episodes"]}) == []
+    long = planning.Plan((), 1.0, warnings=tuple("abcdefg"))
+    assert str(long).splitlines()[-2:] == ["Scaling: e", "Scaling: … 2 more"]
+    assert long.as_dict()["warnings"] == list("abcdefg")
