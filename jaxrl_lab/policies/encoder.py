@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod, sqrt
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -96,14 +96,15 @@ class Encoder(nnx.Module):
     def __call__(self, obs: Array) -> Float[Array, "... width"]:
         if hasattr(self, "linear"):
             batch = obs.shape[: obs.ndim - self.axes]
-            flat = obs.astype(jnp.float32).reshape(*batch, self.linear.in_features)
-            return self.linear(flat)
+            flat = obs.reshape(*batch, self.linear.in_features)
+            return self.linear(flat.astype(self.linear.kernel[...].dtype))
         # Packed states come in small integers, in which offsets would overflow.
         row = obs.astype(jnp.int32)
+        table = self.table.embedding[...]
         if self.nvec is None:
-            return self.table(row)
+            return table[row]
         offset = np.cumsum((0, *self.nvec[:-1]), dtype=np.int32)
-        return self.table(row + jnp.broadcast_to(offset, row.shape)).sum(axis=-2)
+        return table[row + jnp.broadcast_to(offset, row.shape)].sum(axis=-2)
 
 
 class Heads(nnx.Module):
@@ -127,12 +128,15 @@ class Heads(nnx.Module):
     def __call__(
         self, hidden: Float[Array, "... D"], critic: Float[Array, "... D"] | None = None
     ) -> PolicyOutput:
-        """``critic`` is what the value is read from, where that is not ``hidden``."""
+        """``critic`` is what the value is read from, where that is not ``hidden``.
+
+        What leaves the network is float32, whatever it computes in.
+        """
         value = None
         if self.value is not None:
-            value = self.value(hidden if critic is None else critic)[..., 0]
-        dist = Categorical.from_logits(self.policy(hidden))
-        return PolicyOutput(dist, value, hidden if self.features else None)
+            value = self.value(hidden if critic is None else critic)[..., 0].astype(jnp.float32)
+        dist = Categorical.from_logits(self.policy(hidden).astype(jnp.float32))
+        return PolicyOutput(dist, value, hidden.astype(jnp.float32) if self.features else None)
 
 
 @dataclass(frozen=True)
@@ -142,17 +146,27 @@ class Network(ABC):
     Attributes:
         space: observation space.
         actions: K.
+        precision: in what the network computes, ``float32`` or ``bfloat16``. Parameters,
+            gradients, logits and values are float32 either way.
 
     Raises:
-        BadInput: a space from which nothing can be read, or no actions.
+        BadInput: a space from which nothing can be read, no actions, or another precision.
     """
 
     space: Space
     actions: int
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         check_space(self.space)
         check_size("actions", self.actions)
+        known = self.precision in ("float32", "bfloat16")
+        expect(known, "precision", self.precision, "float32 or bfloat16")
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of everything between the observation and the heads, memories included."""
+        return jnp.dtype(self.precision)
 
     @abstractmethod
     def build(self, rngs: nnx.Rngs) -> nnx.Module:
@@ -168,7 +182,7 @@ class Network(ABC):
         graph, abstract = _skeleton(self)
         # Replacing writes into the state, and the cached one must not hold a trace's arrays.
         state = jax.tree.map(lambda x: x, abstract)
-        nnx.replace_by_pure_dict(state, params)
+        nnx.replace_by_pure_dict(state, jax.tree.map(lambda x: x.astype(self.dtype), params))
         return nnx.merge(graph, state)
 
 

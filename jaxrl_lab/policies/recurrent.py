@@ -83,7 +83,7 @@ class GRU(Network):
         return _Module(self, rngs)
 
     def start(self, batch_shape: tuple[int, ...]) -> Float[Array, "... D"]:
-        return jnp.zeros((*batch_shape, self.width), jnp.float32)
+        return jnp.zeros((*batch_shape, self.width), self.dtype)
 
     def step(
         self,

@@ -48,7 +48,7 @@ def rotate(
     half = x.shape[-1] // 2
     rate = BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angle = jnp.multiply.outer(position.astype(jnp.float32), rate)[..., None, :, :]
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
     a, b = x[..., :half], x[..., half:]
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
 
@@ -83,11 +83,18 @@ def attend(
 ) -> Float[Array, "... H T d"]:
     """softmax(Q Kᵀ / √d) V over keys in two pieces, which joined would copy the cache."""
     scores = [jnp.einsum("...td,...sd->...ts", query, k) for k in keys]
-    joined = jnp.concatenate(scores, axis=-1) / sqrt(query.shape[-1])
+    joined = jnp.concatenate(scores, axis=-1).astype(jnp.float32) / sqrt(query.shape[-1])
     weights = jax.nn.softmax(jnp.where(visible[..., None, :, :], joined, -jnp.inf), axis=-1)
-    pieces = jnp.split(weights, [scores[0].shape[-1]], axis=-1)
+    pieces = jnp.split(weights.astype(query.dtype), [scores[0].shape[-1]], axis=-1)
     old, new = (jnp.einsum("...ts,...sd->...td", w, v) for w, v in zip(pieces, values, strict=True))
     return old + new
+
+
+def _normalized(norm: nnx.LayerNorm, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    """``norm(x)`` with its mean and variance in float32, which strict promotion would refuse."""
+    with jax.numpy_dtype_promotion("standard"):
+        normalized: Array = norm(x)
+    return normalized
 
 
 class _Block(nnx.Module):
@@ -114,18 +121,18 @@ class _Block(nnx.Module):
         split = (*x.shape[:-1], self.heads, -1)
         query, key, value = (
             jnp.swapaxes(part.reshape(split), -3, -2)
-            for part in jnp.split(self.project(self.before(x)), 3, axis=-1)
+            for part in jnp.split(self.project(_normalized(self.before, x)), 3, axis=-1)
         )
         query, key = rotate(query, position), rotate(key, position)
         read = attend(query, (old[0], key), (old[1], value), visible)
         x = x + self.mix(jnp.swapaxes(read, -3, -2).reshape(x.shape))
-        x = x + self.narrow(jax.nn.gelu(self.widen(self.between(x))))
+        x = x + self.narrow(jax.nn.gelu(self.widen(_normalized(self.between, x))))
         return x, key, value
 
 
 class _Module(nnx.Module):
     def __init__(self, spec: Transformer, rngs: nnx.Rngs) -> None:
-        self.context = spec.context
+        self.context, self.remat = spec.context, spec.remat
         self.encoder = Encoder(spec.space, spec.width, rngs=rngs)
         self.layers = nnx.List([_Block(spec, rngs) for _ in range(spec.layers)])
         self.last = nnx.LayerNorm(spec.width, rngs=rngs)
@@ -138,10 +145,11 @@ class _Module(nnx.Module):
         position, visible = timeline(resets, cache.index, self.context)
         x, keys, values = self.encoder(obs), [], []
         for layer, *old in zip(self.layers, cache.keys, cache.values, strict=True):
-            x, key, value = layer(x, tuple(old), position, visible)
+            run = nnx.remat(_Block.__call__) if self.remat else _Block.__call__
+            x, key, value = run(layer, x, tuple(old), position, visible)
             keys.append(key)
             values.append(value)
-        return self.heads(self.last(x)), position, keys, values
+        return self.heads(_normalized(self.last, x)), position, keys, values
 
 
 def _write(
@@ -170,6 +178,8 @@ class Transformer(Network):
         context: how many observations attention reaches, the current one included.
         value: whether there is a value head; it reads the same hidden vectors.
         features: whether the output carries the last hidden vectors.
+        remat: compute every block again on the way back instead of keeping what it computed:
+            less memory for a third more time.
 
     Raises:
         BadInput: a size below 1, a width that the heads do not divide, or an odd head size
@@ -185,6 +195,7 @@ class Transformer(Network):
     context: int = 32
     value: bool = False
     features: bool = False
+    remat: bool = False
 
     memoryless = False
 
@@ -202,7 +213,7 @@ class Transformer(Network):
     def start(self, batch_shape: tuple[int, ...]) -> Cache:
         shape = (*batch_shape, self.heads, self.context, self.width // self.heads)
         keys, values = (
-            tuple(jnp.zeros(shape, jnp.float32) for _ in range(self.layers)) for _ in range(2)
+            tuple(jnp.zeros(shape, self.dtype) for _ in range(self.layers)) for _ in range(2)
         )
         return Cache(jnp.zeros(batch_shape, jnp.int32), keys, values)
 

@@ -30,6 +30,9 @@ CASES = {
     "transformer-long": lambda v: Transformer(
         PLANES, K, layers=1, width=16, heads=4, context=64, value=v
     ),
+    "transformer-remat": lambda v: Transformer(
+        FIELDS, K, layers=2, width=16, heads=2, context=4, value=v, remat=True
+    ),
 }
 
 every_policy = pytest.mark.parametrize(

@@ -11,8 +11,19 @@ import pytest
 from flax import nnx
 from jaxrl_envs import BadInput, Box, Discrete, MultiDiscrete
 from jaxrl_envs import make as make_env
-from policy_cases import FIELDS, PLANES, ROWS, loud_params, play, random_obs, unroll
+from policy_cases import (
+    FIELDS,
+    PLANES,
+    ROWS,
+    experience,
+    largest_difference,
+    loud_params,
+    play,
+    random_obs,
+    unroll,
+)
 
+from jaxrl_lab.experiments.plan import peak_bytes
 from jaxrl_lab.policies import GRU, MLP, Transformer, make, options
 from jaxrl_lab.policies.encoder import Encoder, _skeleton, orthogonal
 from jaxrl_lab.policies.transformer import rotate, timeline
@@ -207,3 +218,59 @@ def test_make_takes_what_yaml_gives():
     env = make_env("bandit/modes")
     assert make("mlp", env, hidden=[32, "16"]).hidden == (32, 16)
     assert hash(make("mlp", env, hidden=[32])) == hash(make("mlp", env, hidden=(32,)))
+
+
+# ------------------------------------------------------------------ precision and memory
+
+NETWORKS = {
+    "mlp": MLP(PLANES, 5, hidden=(32, 32), value=True, features=True),
+    "gru": GRU(FIELDS, 5, width=32, value=True, features=True),
+    "transformer": Transformer(FIELDS, 5, layers=2, width=32, heads=2, context=4, value=True),
+}
+
+
+def gradient(policy, seen):
+    """Of a loss of all outputs of ``unroll``, flat."""
+
+    def loss(params):
+        out = unroll(policy, params, *seen, policy.start(seen[1].shape[:-1]))
+        return sum(jnp.mean(x**2) for x in out.values())
+
+    tree = jax.grad(loss)(loud_params(policy))
+    assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_half_precision_is_close_and_leaves_as_float32(name):
+    exact = NETWORKS[name]
+    half = dataclasses.replace(exact, precision="bfloat16")
+    params, seen = loud_params(exact), experience(exact)
+    assert {x.dtype for x in jax.tree.leaves(half.init(jax.random.key(0)))} == {np.dtype("float32")}
+    start = half.start(seen[1].shape[:-1])
+    assert all(x.dtype != jnp.float32 for x in jax.tree.leaves(start))
+    a = unroll(exact, params, *seen, exact.start(seen[1].shape[:-1]))
+    b = unroll(half, params, *seen, start)
+    assert {x.dtype for x in b.values()} == {np.dtype("float32")}
+    assert 1e-6 < largest_difference(a, b) < 0.15
+    ours, theirs = gradient(half, seen), gradient(exact, seen)
+    assert ours @ theirs > 0.99 * np.linalg.norm(ours) * np.linalg.norm(theirs)
+    _, acted = play(half, params, *seen, start)
+    assert largest_difference(acted, b) < 0.15
+
+
+def test_recomputing_blocks_saves_memory_and_changes_nothing():
+    plain = Transformer(FIELDS, 5, layers=4, width=32, heads=2, context=32, value=True)
+    frugal = dataclasses.replace(plain, remat=True)
+    seen = experience(plain)
+    np.testing.assert_allclose(gradient(frugal, seen), gradient(plain, seen), rtol=1e-4, atol=1e-5)
+
+    def bytes_of(policy):
+        def loss(params):
+            out = policy.unroll(params, *seen, policy.start(seen[1].shape[:-1]))
+            return jnp.sum(out.dist.logp_all**2)
+
+        # Of the equations: XLA on a CPU merges what was computed twice.
+        return peak_bytes(jax.make_jaxpr(jax.grad(loss))(loud_params(policy)).jaxpr)
+
+    assert bytes_of(frugal) < 0.7 * bytes_of(plain)
