@@ -92,7 +92,8 @@ def test_a_bench_measures_every_program_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(EXPERIMENT + "  two: {recipe: grpo, recipe.group: 2}\n")
     before = lab.traces()
-    said = call(capsys, "bench", "mine.yaml", "--json", "--repeats", "2")
+    size = ["--set", "environment.prompts=23"]  # that no other test has traced
+    said = call(capsys, "bench", "mine.yaml", "--json", "--repeats", "2", *size)
     assert (said.code, said.err) == (0, "")
     found = json.loads(said.out)
     assert [p["arms"] for p in found["programs"]] == [["grpo"], ["two"]]
@@ -101,7 +102,7 @@ def test_a_bench_measures_every_program_and_writes_nothing(
         median, low, high = program["seconds"]
         assert 0 < low <= median <= high
         assert min(program["trace"], program["compile"], program["memory"]) > 0
-        assert program["tokens"] == program["updates"] * 2 * 4 * group  # seeds, prompts
+        assert program["tokens"] == program["updates"] * 2 * 23 * group  # seeds, prompts
         assert program["per_update"] * 2 * program["updates"] == pytest.approx(median)
         assert program["noise"] < 1
     assert [p.name for p in tmp_path.iterdir()] == ["mine.yaml"]

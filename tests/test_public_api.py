@@ -18,7 +18,7 @@ def test_public_names_and_parameters_are_the_stored_ones() -> None:
 def test_the_list_has_functions_mechanisms_recipes_and_worlds_with_their_parameters() -> None:
     stored = (ROOT / "tests" / "public_api.txt").read_text(encoding="utf-8").splitlines()
     expected = {
-        "lab.run(what, tier=, seeds=, settings=, out=, quiet=)",
+        "lab.run(what, tier=, seeds=, settings=, out=, quiet=, log=)",
         "lab.co_scale(recipe, num_envs)",
         "recipe.surrogate: clip(low=, high=, dual=)",
         "recipe grpo",

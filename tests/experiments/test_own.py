@@ -137,7 +137,7 @@ class Renamed(ModesBandit):
 def test_a_world_goes_by_its_id_and_its_source(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jaxrl_envs.register("test/own", Renamed)
+    monkeypatch.setitem(jaxrl_envs.core._REGISTRY, "test/own", Renamed)
     file.write_text(EXPERIMENT.replace("bandit/modes", "test/own"))
     lab.run(file, out=tmp_path / "run")
     written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
