@@ -55,12 +55,17 @@ def main() -> None:
     sizes = (64,) if options.quick else (64, 512, 4096)
     report: dict[str, Any] = {"about": store.versions() | {"load": round(os.getloadavg()[0], 2)}}
     report["about"]["torch"] = torch.__version__ if torch else "not installed"
-    report["sizes"] = {str(n): race(n, options.repeats, torch and n <= 512) for n in sizes}
-    report["learning"] = learning(64, 8 if options.quick else 150)
+    print(", ".join(f"{k} {v}" for k, v in report["about"].items()))
+    print("\ngenerated tokens per second with learning: median [lowest, highest]")
+    report["sizes"] = {}
+    for n in sizes:
+        report["sizes"][str(n)] = race(n, options.repeats, torch and n <= 512)
+        _print_race(n, report["sizes"][str(n)])
+    report["learning"] = learning(64, 8 if options.quick else 60)
+    _print_learning(report["learning"])
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(report, file, indent=2)
-    _print(report)
 
 
 def race(prompts: int, repeats: int, with_torch: bool) -> dict[str, Any]:
@@ -241,21 +246,20 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _print(report: dict[str, Any]) -> None:
-    print(", ".join(f"{k} {v}" for k, v in report["about"].items()))
-    print("\ngenerated tokens per second with learning: median [lowest, highest]")
-    for n, row in report["sizes"].items():
-        for name, s in row["tokens_per_second"].items():
-            middle, low, high = (s[k] / 1e3 for k in ("median", "low", "high"))
-            print(f"  {n:>5} prompts  {name:4} {middle:7.1f} k/s  [{low:.1f}, {high:.1f}]")
-        if "ratio" in row:
-            print(f"  {n:>5} prompts  ratio {row['ratio']:.2f}")
-        made = row["compile"]
-        print(f"{'':16} trace {made['trace']:.1f} s, compile {made['compile']:.1f} s")
-    print(f"\nmean reward, {report['learning']['setting']}, first and last fifth of the training")
-    for name, first in report["learning"]["first"].items():
-        last = report["learning"]["last"][name]
-        cells = (f"{a:.3f} -> {b:.3f}" for a, b in zip(first, last, strict=True))
+def _print_race(n: int, row: dict[str, Any]) -> None:
+    for name, s in row["tokens_per_second"].items():
+        middle, low, high = (s[k] / 1e3 for k in ("median", "low", "high"))
+        print(f"  {n:>5} prompts  {name:4} {middle:7.1f} k/s  [{low:.1f}, {high:.1f}]")
+    if "ratio" in row:
+        print(f"  {n:>5} prompts  ratio {row['ratio']:.2f}")
+    made = row["compile"]
+    print(f"{'':16} trace {made['trace']:.1f} s, compile {made['compile']:.1f} s", flush=True)
+
+
+def _print_learning(row: dict[str, Any]) -> None:
+    print(f"\nmean reward, {row['setting']}, first and last fifth of the training")
+    for name, first in row["first"].items():
+        cells = (f"{a:.3f} -> {b:.3f}" for a, b in zip(first, row["last"][name], strict=True))
         print(f"  {name:4} {', '.join(cells)}")
 
 

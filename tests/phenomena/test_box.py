@@ -162,6 +162,7 @@ def test_a_cell_that_cannot_run_is_found_before_any_training() -> None:
     assert traces() == before
 
 
+@pytest.mark.slow
 def test_every_configured_box_can_be_built() -> None:
     from functools import reduce
 
