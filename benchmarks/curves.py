@@ -34,8 +34,8 @@ PPO: dict[str, Any] = {
     "environment": {"id": "gridworld/two_goals"},
     "policy": {"id": "mlp", "hidden": [64, 64], "value": True},
     "recipe": {"base": "ppo", "prompts": 256, "steps": 16, "epochs": 4},
-    "updates": 8,
-    "measure_every": 8,
+    "updates": 2,
+    "measure_every": 2,
     "seeds": 1,
     "arms": {"ppo": {}},
 }
@@ -122,13 +122,16 @@ def _print(name: str, row: dict[str, Any]) -> None:
         row["sizes"], row["seconds_per_update"], row["range"], row["memory"], strict=True
     ):
         low, high = (1e3 * s for s in spread)
-        print(f"  {size:>7}  {1e3 * seconds:9.2f} ms [{low:.2f}, {high:.2f}]  {in_bytes(memory)}")
+        print(
+            f"  {size:>7}  {1e3 * seconds:9.2f} ms [{low:.2f}, {high:.2f}]  {in_bytes(memory)}",
+            flush=True,
+        )
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two sizes per axis")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", help="also write the numbers there")
     return parser.parse_args()
 
