@@ -44,7 +44,7 @@ def source_digest(thing: Any) -> str:
     parts = [thing.__qualname__]
     if isinstance(thing, type):
         fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
-        parts += [f"{f.name}: {f.type} = {f.default!r}" for f in fields]
+        parts += [f"{f.name}: {f.type}{_default(f)}" for f in fields]
         bases = [base for base in thing.__mro__ if base is not object and is_own(base)]
         members = [_function(member) for base in bases for member in vars(base).values()]
         found = [inspect.unwrap(member) for member in members if member]
@@ -57,6 +57,12 @@ def source_digest(thing: Any) -> str:
         expected = "a class from a file or a notebook cell, whose source can be read again"
         raise BadInput("own", qualified_name(thing), expected) from None
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    """The default as text, where its text is the same in every process."""
+    plain = isinstance(field.default, bool | int | float | str | None)
+    return f" = {field.default!r}" if plain else ""
 
 
 def _function(member: Any) -> Callable[..., Any] | None:

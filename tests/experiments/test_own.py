@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,8 +156,17 @@ def test_a_world_goes_by_its_id_and_its_source(
 
 def test_what_is_written_in_a_class_decides_its_digest() -> None:
     same, other = own.source_digest(Cap), own.source_digest(another_cap())
-    assert same == own.source_digest(Cap)
     assert same != other
+    asked = "import test_own; print(test_own.own.source_digest(test_own.Cap))"
+    path = os.pathsep.join(sys.path)
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", asked],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert elsewhere.stdout.strip() == same, "in every process"
 
     @lab.mechanism
     class Bolder(Cap):  # type: ignore[misc]
