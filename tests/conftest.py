@@ -43,8 +43,8 @@ THOROUGH = {"atlas", "docs", "envs", "exact", "measures", "mechanisms", "phenome
 """Folders whose tests are about facts that do not depend on the interpreter or on jax's version."""
 
 EVERY_PYTHON = {
-    "test_worlds", "test_vector", "test_compat", "test_refusals", "test_counter", "test_threefry",
-    "test_exact_gradients", "test_every_mechanism", "test_phenomenon_core", "test_collapse_cli",
+    "test_vector", "test_compat", "test_refusals", "test_counter", "test_threefry",
+    "test_exact_gradients", "test_phenomenon_core", "test_collapse_cli",
 }  # fmt: skip
 """Tests in these folders that are about more than that."""
 

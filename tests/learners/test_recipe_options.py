@@ -56,6 +56,9 @@ SPECIAL = {
     ("decoupled_clip", "cap"): 1.01,
 }
 
+ALWAYS = ("reinforce_pp", "ppo", "grpo_kl", "dapo", "clip_cov", "mssr", "safe", "rl_plus")
+"""Recipes that every run of the suite looks at; the scheduled one looks at all."""
+
 PREPARED = {
     "dcpo": {"advantage.dcpo.target": 1.0},  # between what is remembered before and after
     # Some prompts more often than others: what all share is whitened away.
@@ -94,7 +97,9 @@ def numbers():
                 key = name_of(mech), f.name
                 inert = key in INERT or (name, *key) in INERT_IN
                 if isinstance(value, jax.Array) and not inert:
-                    yield pytest.param(name, slot, i, f.name, id=f"{name}-{name_of(mech)}.{f.name}")
+                    marks = () if name in ALWAYS else pytest.mark.slow
+                    label = f"{name}-{name_of(mech)}.{f.name}"
+                    yield pytest.param(name, slot, i, f.name, id=label, marks=marks)
 
 
 def update_of(name, built):
