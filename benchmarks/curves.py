@@ -12,8 +12,6 @@ sizes: 1 is proportional, less is a fixed share that has not yet gone under.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +20,7 @@ from typing import Any
 os.environ["JAXRL_LAB_CACHE"] = "off"
 
 import numpy as np
+import timing
 
 from jaxrl_lab.experiments import store
 from jaxrl_lab.experiments.bench import Cost, bench
@@ -59,7 +58,7 @@ AXES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 
 
 def main() -> None:
-    options = _options()
+    options = timing.options(__doc__, "two sizes per axis", repeats=3).parse_args()
     report: dict[str, Any] = {"about": store.versions() | {"load": round(os.getloadavg()[0], 2)}}
     print(", ".join(f"{k} {v}" for k, v in report["about"].items()))
     report["axes"] = {}
@@ -76,9 +75,7 @@ def main() -> None:
             "exponents": {"time": exponent(chosen, seconds), "memory": exponent(chosen, memory)},
         }
         _print(name, report["axes"][name])
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=2)
+    timing.save(report, options.json)
 
 
 def with_size(base: dict[str, Any], axis: str, size: int) -> Experiment:
@@ -126,14 +123,6 @@ def _print(name: str, row: dict[str, Any]) -> None:
             f"  {size:>7}  {1e3 * seconds:9.2f} ms [{low:.2f}, {high:.2f}]  {in_bytes(memory)}",
             flush=True,
         )
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="two sizes per axis")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", help="also write the numbers there")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -35,10 +35,11 @@ import jax.numpy as jnp
 import jaxrl_envs
 import numpy as np
 from jaxtyping import Array
-from timing import peak_memory, spread, take_turns
+from timing import peak_memory, spread
 
 from jaxrl_lab import policies, recipes
 from jaxrl_lab.experiments import store
+from jaxrl_lab.experiments.bench import take_turns
 from jaxrl_lab.experiments.population import Arm, compile_program, group_arms, run_program
 from jaxrl_lab.experiments.run import no_measure
 from jaxrl_lab.phenomena import core

@@ -30,11 +30,12 @@ import jax.numpy as jnp
 import jaxrl_envs
 import numpy as np
 import optax
+import timing
 from jaxtyping import Array
-from timing import peak_memory, spread, take_turns
 
 from jaxrl_lab import policies, recipes
 from jaxrl_lab.experiments import store
+from jaxrl_lab.experiments.bench import take_turns
 from jaxrl_lab.experiments.population import Arm, Compiled, compile_program, group_arms, run_program
 from jaxrl_lab.experiments.run import no_measure
 
@@ -55,9 +56,7 @@ def main() -> None:
     report["learning"] = learning(*((2, 10) if options.quick else (8, 60)))
     worlds = (2**10, 2**12) if options.quick else tuple(2**k for k in range(10, 21, 2))
     report["gridworld"] = {str(n): _in_its_own_process(n) for n in worlds}
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=2)
+    timing.save(report, options.json)
     _print(report)
 
 
@@ -79,7 +78,7 @@ def race(n: int, repeats: int) -> dict[str, Any]:
     ratio = statistics.median(a / b for a, b in zip(rates["lab"], rates["loop"], strict=True))
     return {
         "updates": updates,
-        "steps_per_second": {name: spread(values) for name, values in rates.items()},
+        "steps_per_second": {name: timing.spread(values) for name, values in rates.items()},
         "ratio": ratio,
         "compile": {
             "lab": {"trace": compiled.trace_seconds, "compile": compiled.compile_seconds},
@@ -280,7 +279,7 @@ def grid(n: int, updates: int) -> dict[str, Any]:
     return {
         "updates": updates,
         "steps_per_second": per_chunk * rows / seconds,
-        "peak_memory_mib": round(peak_memory()),
+        "peak_memory_mib": round(timing.peak_memory()),
         "compile": compiled.trace_seconds + compiled.compile_seconds,
         "returns": [float(x) for x in curves["return"][0, 0, 1:]],
         "optimum": statistics.mean(best),
@@ -299,10 +298,7 @@ def _in_its_own_process(n: int) -> dict[str, Any]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="few environments")
-    parser.add_argument("--json", metavar="FILE", help="write all numbers there")
-    parser.add_argument("--repeats", type=int, default=3, help="timed repeats after the warm-up")
+    parser = timing.options(__doc__, "few environments", repeats=3)
     parser.add_argument("--grid", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--updates", type=int, default=4, help=argparse.SUPPRESS)
     return parser.parse_args()

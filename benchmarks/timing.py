@@ -1,30 +1,15 @@
-"""What the benchmarks share: runs that take turns, their spread, and the peak of memory."""
+"""What the benchmarks share: their options, the spread of what they time, the peak of memory."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import resource
 import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import jax
-
-
-def take_turns(
-    runs: dict[str, Callable[[], Any]], repeats: int
-) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Seconds of every repeat after one warm-up, the runs taking turns; and the last results."""
-    results = {name: run() for name, run in runs.items()}
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            begin = time.perf_counter()
-            results[name] = jax.block_until_ready(run())
-            times[name].append(time.perf_counter() - begin)
-    return times, results
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -40,3 +25,18 @@ def peak_memory() -> float:
         return int(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def options(doc: str, quick: str, repeats: int = 5) -> argparse.ArgumentParser:
+    """``--quick``, ``--repeats``, ``--json``, described by the first line of ``doc``."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--json", help="also write the numbers there")
+    return parser
+
+
+def save(report: dict[str, Any], path: str | None) -> None:
+    """The numbers as JSON, where they are wanted."""
+    if path:
+        Path(path).write_text(json.dumps(report, indent=2), encoding="utf-8")

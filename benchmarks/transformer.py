@@ -16,12 +16,9 @@ easier chains, of ten residues, because one right answer in a hundred teaches sl
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,10 +27,11 @@ os.environ["JAXRL_LAB_CACHE"] = "off"
 import jax
 import jaxrl_envs
 import numpy as np
-from timing import peak_memory, spread
+import timing
 
 from jaxrl_lab import policies, recipes
 from jaxrl_lab.experiments import store
+from jaxrl_lab.experiments.bench import take_turns
 from jaxrl_lab.experiments.population import Arm, compile_program, group_arms, run_program
 from jaxrl_lab.experiments.run import no_measure
 
@@ -51,7 +49,7 @@ Tree = Any
 
 
 def main() -> None:
-    options = _options()
+    options = timing.options(__doc__, "64 prompts only").parse_args()
     sizes = (64,) if options.quick else (64, 512, 4096)
     report: dict[str, Any] = {"about": store.versions() | {"load": round(os.getloadavg()[0], 2)}}
     report["about"]["torch"] = torch.__version__ if torch else "not installed"
@@ -63,9 +61,7 @@ def main() -> None:
         _print_race(n, report["sizes"][str(n)])
     report["learning"] = learning(64, 8 if options.quick else 60)
     _print_learning(report["learning"])
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=2)
+    timing.save(report, options.json)
 
 
 def race(prompts: int, repeats: int, with_torch: bool) -> dict[str, Any]:
@@ -78,20 +74,14 @@ def race(prompts: int, repeats: int, with_torch: bool) -> dict[str, Any]:
     if with_torch:
         loop = Loop(prompts)
         runs["loop"] = lambda: [loop.update() for _ in range(updates)]
-    for run in runs.values():
-        run()
+    times, _ = take_turns(runs, repeats)
     tokens = updates * prompts * GROUP * LENGTH
-    rates: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            begin = time.perf_counter()
-            run()
-            rates[name].append(tokens / (time.perf_counter() - begin))
+    rates = {name: [tokens / t for t in seconds] for name, seconds in times.items()}
     found: dict[str, Any] = {
         "updates": updates,
-        "tokens_per_second": {name: spread(values) for name, values in rates.items()},
+        "tokens_per_second": {name: timing.spread(values) for name, values in rates.items()},
         "compile": {"trace": compiled.trace_seconds, "compile": compiled.compile_seconds},
-        "peak_memory_mib": round(peak_memory()),
+        "peak_memory_mib": round(timing.peak_memory()),
     }
     if with_torch:
         pairs = zip(rates["lab"], rates["loop"], strict=True)
@@ -236,14 +226,6 @@ def _rotate(x: Any, start: int) -> Any:
     a, b = x[..., :half], x[..., half:]
     cos, sin = angle.cos(), angle.sin()
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="64 prompts only")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", help="also write the numbers there")
-    return parser.parse_args()
 
 
 def _print_race(n: int, row: dict[str, Any]) -> None:

@@ -34,12 +34,9 @@ import peers
 from jaxrl_envs.counter import counter_prng
 
 from jaxrl_lab.experiments import store
+from jaxrl_lab.experiments.noise import GENERATORS
 
 Run = Callable[[], Any]
-GENERATORS: dict[str, Callable[[], Any]] = {
-    "threefry": lambda: "threefry2x32",
-    "counter": counter_prng,
-}
 FEWEST = 32
 """Steps of a timed call at least: a shorter one also times the pages that its results fill."""
 LARGEST_BANK = 4096

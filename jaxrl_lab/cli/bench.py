@@ -47,18 +47,12 @@ def bench(
 
     phenomenon, study = phenomena.prepare(phenomena.changed_study(what, tier, changes))
     measures = {name: phenomenon.measures[name][0] for name in study.experiments}
-    rows: list[tuple[str, ...]] = [benchmark.HEADINGS]
-    costs = []
     with runs.resources(devices, None):
-        for cost in benchmark.bench(study.experiments, measures, repeats):
-            costs.append(cost)
-            rows.append(benchmark.as_row(cost))
+        costs = list(benchmark.bench(study.experiments, measures, repeats))
     about = store.versions()
     if as_json:
         found = {"about": about, "traces": traces(), "programs": [c.as_dict() for c in costs]}
         click.echo(json.dumps(found, ensure_ascii=False))
         return
-    widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip())
+    click.echo(benchmark.table(costs))
     click.echo(f"{', '.join(f'{k} {v}' for k, v in about.items())}; {traces()} update traces")

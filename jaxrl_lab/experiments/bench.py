@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxrl_lab.experiments import devices
 from jaxrl_lab.experiments.noise import GENERATORS
-from jaxrl_lab.experiments.plan import in_bytes
+from jaxrl_lab.experiments.plan import in_bytes, in_columns
 from jaxrl_lab.experiments.population import Compiled, Measure, compile_program, group_arms
 from jaxrl_lab.experiments.spec import Experiment
 
@@ -91,7 +91,7 @@ def _bench_experiment(
             )
             for kind in kinds
         }  # fmt: skip
-        times, tokens = _take_turns({k: _chunks(c, seeds) for k, c in compiled.items()}, repeats)
+        times, tokens = take_turns({k: _chunks(c, seeds) for k, c in compiled.items()}, repeats)
         middle = {kind: statistics.median(seconds) for kind, seconds in times.items()}
         own = compiled[experiment.generator]
         yield Cost(
@@ -126,16 +126,16 @@ def _chunks(compiled: Compiled, seeds: Sequence[int]) -> Callable[[], float]:
     return go_on
 
 
-def _take_turns(
-    calls: Mapping[str, Callable[[], float]], repeats: int
-) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Seconds of every call after one warm-up, and what the last ones returned."""
+def take_turns(
+    calls: Mapping[str, Callable[[], Any]], repeats: int
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Seconds of every call after one warm-up, the calls taking turns; and the last results."""
     last = {name: call() for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
             begin = time.perf_counter()
-            last[name] = call()
+            last[name] = jax.block_until_ready(call())
             times[name].append(time.perf_counter() - begin)
     return times, last
 
@@ -158,8 +158,12 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def as_row(cost: Cost) -> tuple[str, ...]:
-    """A cost as the cells of a table under :data:`HEADINGS`."""
+def table(costs: Sequence[Cost]) -> str:
+    """Costs below each other, under :data:`HEADINGS`."""
+    return "\n".join(in_columns([HEADINGS, *map(_row, costs)], left=0))
+
+
+def _row(cost: Cost) -> tuple[str, ...]:
     low, high = (1e6 * cost.per_update * s / cost.seconds[0] for s in cost.seconds[1:])
     return (
         cost.experiment,

@@ -8,7 +8,7 @@ fuses and reorders the equations, so both are right to a factor of two or three,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from math import prod
@@ -125,8 +125,7 @@ class Plan:
         )
         titles = ("", "experiment", "arms", "seeds", "block", "updates", "chunk", *BYTES)
         rows = [titles, *(_row(i, p) for i, p in enumerate(self.programs, 1))]
-        widths = [max(len(row[c]) for row in rows) for c in range(len(titles))]
-        lines = [_align(row, widths) for row in rows]
+        lines = in_columns(rows, left=1)
         named = [f"  {_shorten(p.arms)}" for p in self.programs]
         advice = [self.advice] if self.advice else []
         more = len(self.warnings) - MOST_WARNINGS
@@ -290,10 +289,13 @@ def _row(number: int, p: ProgramPlan) -> tuple[str, ...]:
     return (str(number), p.experiment, *map(str, counts), *map(in_bytes, sizes))
 
 
-def _align(row: tuple[str, ...], widths: list[int]) -> str:
-    """The name to the left, numbers to the right."""
-    cells = zip(row, widths, strict=True)
-    return "  ".join(f"{c:<{w}}" if i == 1 else f"{c:>{w}}" for i, (c, w) in enumerate(cells))
+def in_columns(rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Rows as lines of a table: the names of column ``left`` to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{c:<{w}}" if i == left else f"{c:>{w}}" for i, (c, w) in cells)
+        for cells in (enumerate(zip(row, widths, strict=True)) for row in rows)
+    ]
 
 
 def _shorten(arms: tuple[str, ...], most: int = 3) -> str:
