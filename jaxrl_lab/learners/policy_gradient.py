@@ -118,7 +118,7 @@ class PolicyGradient:
         ctx = Context(update, progress, key)
 
         stream, batch, described = self._collect(recipe, world, state, ctx, tape)
-        batch, passes = self._look_back(recipe, world, state, batch)
+        batch, passes, look = self._look_back(recipe, world, state, batch)
         ctx = replace(ctx, passes=passes)
         batch = self._chain(recipe, "reward", batch, state, ctx, tape)
         described |= {"informative_groups": _informative(batch)}  # before credit masks anything
@@ -126,7 +126,7 @@ class PolicyGradient:
         for slot in ("advantage", "credit"):
             batch = self._chain(recipe, slot, batch, state, ctx, tape)
 
-        params, opt, fit = self._improve(recipe, world, state, batch, ctx, tape)
+        params, opt, fit = self._improve(recipe, world, state, batch, look, ctx, tape)
         fit |= described
         candidate = replace(state, params=params, opt=opt, stream=stream)
         for i, mech in enumerate(recipe.update):
@@ -220,18 +220,28 @@ class PolicyGradient:
 
     def _look_back(
         self, recipe: Recipe, world: World, state: LearnerState, batch: Batch
-    ) -> tuple[Batch, dict[str, PolicyOutput]]:
-        """Evaluate the batch under the collecting parameters and under every further tree."""
-        out = self._unroll(world, state.params, batch)
+    ) -> tuple[Batch, dict[str, PolicyOutput], pieces.Look | None]:
+        """Evaluate the batch under the collecting parameters and under every further tree.
+
+        A single step begins where this looks: it is handed the look instead of looking again.
+        """
+        single = recipe.epochs * recipe.minibatches == 1
+        look = self._look(world, state.params, batch) if single else None
+        out = look.out if look else self._unroll(world, state.params, batch)
         passes = {
             name: out if name == OLD else self._unroll(world, state.trees[name], batch)
             for name in recipe.passes
         }
-        return replace(batch, logp_old=out.dist.logp(batch.action), value=out.value), passes
+        looked = replace(batch, logp_old=out.dist.logp(batch.action), value=out.value)
+        return looked, passes, look
 
     def _unroll(self, world: World, params: Tree, batch: Batch) -> PolicyOutput:
         unroll = partial(self._unroll_at_once, world)
         return pieces.forward(unroll, params, batch, pieces.count(unroll, params, batch))
+
+    def _look(self, world: World, params: Tree, batch: Batch) -> pieces.Look:
+        unroll = partial(self._unroll_at_once, world)
+        return pieces.look(unroll, params, batch, pieces.count(unroll, params, batch))
 
     def _unroll_at_once(self, world: World, params: Tree, batch: Batch) -> PolicyOutput:
         b, g, t = batch.action.shape
@@ -244,6 +254,7 @@ class PolicyGradient:
         world: World,
         state: LearnerState,
         batch: Batch,
+        look: pieces.Look | None,
         ctx: Context,
         tape: Tape | None,
     ) -> tuple[Tree, Tree, dict[str, Float[Array, ""]]]:
@@ -252,7 +263,9 @@ class PolicyGradient:
         prompts = batch.action.shape[0]
 
         def one_step(
-            learned: tuple[Tree, Tree], at: tuple[Int[Array, ""], Int[Array, "b"] | None]
+            learned: tuple[Tree, Tree],
+            at: tuple[Int[Array, ""], Int[Array, "b"] | None],
+            look: pieces.Look | None = None,
         ) -> tuple[tuple[Tree, Tree], dict[str, Float[Array, ""]]]:
             params, opt = learned
             i, index = at
@@ -267,12 +280,10 @@ class PolicyGradient:
                 objective, trace = self._objective(recipe, outputs, part, state, step_ctx)
                 return -objective, trace
 
-            unroll = partial(self._unroll_at_once, world)
-            n = pieces.count(unroll, params, part)
-            (loss, trace), grads = pieces.value_and_grad(unroll, negative, params, part, n)
+            look = look or self._look(world, params, part)
+            (loss, trace), grads = pieces.value_and_grad(negative, look)
             if tape is not None:  # once more outside the gradient, where values are concrete
-                out = self._unroll(world, params, part)
-                outputs = Outputs(out.dist.logp(part.action), out, passes)
+                outputs = Outputs(look.out.dist.logp(part.action), look.out, passes)
                 self._objective(recipe, outputs, part, state, step_ctx, tape)
             # Optax mixes Python numbers and arrays in ways strict promotion refuses.
             with jax.numpy_dtype_promotion("standard"):
@@ -288,6 +299,10 @@ class PolicyGradient:
             return (params, opt), scalars
 
         steps = recipe.epochs * recipe.minibatches
+        if look is not None:
+            seen = look if look.is_of(batch) else None  # a mechanism may have put in other rollouts
+            learned, scalars = one_step((state.params, state.opt), (jnp.int32(0), None), seen)
+            return *learned, scalars
         index = None
         if recipe.minibatches > 1:
             keys = jax.random.split(named(ctx.key, "shuffle"), recipe.epochs)

@@ -140,6 +140,8 @@ def test_optimal_value(steps: int, safe_goal: bool) -> None:
             near = abs(row - 3) + abs(column - 3) <= steps
             total += 1.0 if near else 0.3 if safe_goal else 0.0
         assert float(env.optimal_value(params, level)) == pytest.approx(total, abs=1e-4)
+        best = env.tabular(params, level).best_return()
+        assert float(best) == pytest.approx(total, abs=1e-4), "by backward induction"
 
 
 def test_golden_switch() -> None:

@@ -15,6 +15,7 @@ from jaxrl_envs.core import Box, Discrete, MultiDiscrete, Transition, split_ids
 from jaxrl_envs.errors import expect
 from jaxrl_envs.gridworlds import moves
 from jaxrl_envs.picture import Picture
+from jaxrl_envs.tabular import TabularMDP
 
 STAY = 4
 """The action after up, right, down, left."""
@@ -270,24 +271,70 @@ class DarkRoom:
         known = entered * here.astype(jnp.float32)
         return jnp.concatenate([moves.coordinates(state.cell[None], self.size), entered, known])
 
+    def goals(self, params: Params, level: Level) -> UInt8[Array, "trials"]:
+        """The goal of every trial; which blocks a prompt has does not depend on what is done."""
+
+        def trial(since: Array, number: Array) -> tuple[Array, Array]:
+            redrawn = tasks.border(False, params.block, level.id, number) & (number > 0)
+            since = jnp.where(redrawn, number, since)
+            return since, self.goal(level.id, since)
+
+        return jax.lax.scan(trial, jnp.int32(0), jnp.arange(self.trials))[1]
+
     def optimal_value(self, params: Params, level: Level) -> Float[Array, ""]:
         """What an agent earns that is told every goal: the best of goal and safe in each trial."""
         row, column = np.divmod(np.arange(self.size**2), self.size)
         near = np.abs(row - self.size // 2) + np.abs(column - self.size // 2) <= self.steps
         safe = jnp.maximum(params.safe, 0.0) if self.safe_goal else jnp.float32(0.0)
+        reached = jnp.asarray(near)[self.goals(params, level)]
+        return jnp.sum(jnp.maximum(jnp.where(reached, params.goal_reward, 0.0), safe))
 
-        def trial(since: Array, number: Array) -> tuple[Array, Array]:
-            redrawn = tasks.border(False, params.block, level.id, number) & (number > 0)
-            since = jnp.where(redrawn, number, since)
-            reached = jnp.asarray(near)[self.goal(level.id, since)]
-            return since, jnp.maximum(jnp.where(reached, params.goal_reward, 0.0), safe)
+    def tabular(self, params: Params, level: Level) -> TabularMDP:
+        """States are (trial, moves made in it, cell), then the end: trials · H · N² + 1.
 
-        return jnp.sum(jax.lax.scan(trial, jnp.int32(0), jnp.arange(self.trials))[1])
+        The prompt fixes the goals, so that an agent with this table is told them. ``row`` is the
+        cell, whatever else the observation shows.
+        """
+        cells, H = self.size**2, self.steps
+        end = self.trials * H * cells
+        goals = self.goals(params, level).astype(jnp.int32)
+        ahead = jnp.asarray(moves.neighbors(self.size), jnp.int32)
+
+        def entry(state: Int[Array, ""], action: Int[Array, ""]) -> tuple[Array, Array]:
+            move, cell = state // cells, state % cells
+            trial = move // H
+            resting = (action == STAY) & (cell == self.center) & self.safe_goal
+            cell = jnp.where(action == STAY, cell, ahead[cell, jnp.minimum(action, STAY - 1)])
+            found = cell == goals[trial]
+            pay = jnp.where(found, params.goal_reward, jnp.where(resting, params.safe, 0.0))
+            following = (trial + 1) * H * cells + self.center
+            ended = found | resting | (move % H == H - 1)
+            after = jnp.where(ended, jnp.minimum(following, end), (move + 1) * cells + cell)
+            return after, pay
+
+        states, actions = jnp.arange(end), jnp.arange(STAY + 1)
+        after, pay = jax.vmap(jax.vmap(entry, (None, 0)), (0, None))(states, actions)
+        return TabularMDP(
+            reward=jnp.pad(pay, ((0, 1), (0, 0))).astype(jnp.float32),
+            start=jnp.zeros(end + 1).at[self.center].set(1.0),
+            terminal=jnp.arange(end + 1) == end,
+            row=jnp.append(states % cells, self.center),
+            next=jnp.pad(after, ((0, 1), (0, 0)), constant_values=end),
+            horizon=self.horizon,
+        )
+
+    def state_index(self, params: Params, level: Level, state: State) -> Int[Array, ""]:
+        """The number of the state in :meth:`tabular`."""
+        cells = self.size**2
+        trial, move, cell = (x.astype(jnp.int32) for x in (state.trial, state.moves, state.cell))
+        number = (trial * self.steps + move) * cells + cell
+        return jnp.minimum(number, self.trials * self.steps * cells)
 
     def picture(self, params: Params, level: Level) -> Picture:
-        """The room with its first goal G and the start S; no table, so nobody stands in it."""
+        """The room with its first goal G and the start S."""
         marks = {int(level.goal): "G", self.center: "S"}
-        return moves.picture(self.size, np.full(0, -1), marks)
+        cell = np.tile(np.arange(self.size**2), self.trials * self.steps)
+        return moves.picture(self.size, np.append(cell, -1), marks)
 
     def render(self, params: Params, level: Level, state: State) -> str:
         """The room: G is the goal, A the agent, S the safe cell or start."""
