@@ -207,6 +207,9 @@ def _model(modulus: int) -> Any:
             self.embed = nn.ModuleList([nn.Embedding(size, WIDTH) for size in sizes])
             self.blocks = nn.ModuleList([Block() for _ in range(LAYERS)])
             self.last, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, VOCABULARY)
+            with torch.no_grad():  # near uniform at first, as in the lab: else it learns faster
+                self.head.weight *= 0.01
+                self.head.bias *= 0.0
 
         def forward(self, seen: Any, cache: Any, start: int) -> Any:
             x = sum(table(seen[..., i]) for i, table in enumerate(self.embed))

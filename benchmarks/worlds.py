@@ -26,6 +26,8 @@ from functools import partial
 from typing import Any
 
 os.environ["JAXRL_LAB_CACHE"] = "off"
+# The compiler's own choice on CPUs that have them is half as wide; both contestants gain.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_prefer_vector_width=512")
 
 import jax
 import jax.numpy as jnp

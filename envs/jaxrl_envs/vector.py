@@ -19,6 +19,7 @@ where building one is dear.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -115,8 +116,11 @@ def stream_step(
         names = ("never", "every_step", "pooled")
         raise BadInput("strategy", strategy, "a reset strategy", names)
 
-    running = (stream.level_id, transition.state)
-    level_id, state = jax.tree.map(lambda new, old: _select(ended, new, old), fresh, running)
+    select = partial(_select, ended)
+    state = jax.tree.map(select, fresh[1], transition.state)
+    # Where there is one prompt the next one is the same: a whole pass over memory saved.
+    one = len(env.level_ids(split)) == 1
+    level_id = stream.level_id if one else select(fresh[0], stream.level_id)
     return StreamState(level_id, state, ended), transition
 
 

@@ -14,6 +14,23 @@ def entropy_of(logp_all: Float[Array, "... K"]) -> Float[Array, "..."]:
     return -jnp.sum(jnp.exp(logp_all) * jnp.where(jnp.isfinite(logp_all), logp_all, 0.0), axis=-1)
 
 
+def cumulated(p: Float[Array, "... K"]) -> Float[Array, "... K"]:
+    """Sums of the first 1, 2, …, K entries.
+
+    One after the other on a CPU, where ``jnp.cumsum`` takes log K passes over memory and up to
+    four times as long. (A product with a triangular matrix is as fast, but its rounding depends
+    on the number of rows, so that a seed's result would depend on its company.)
+    """
+    if jax.default_backend() != "cpu":
+        return jnp.cumsum(p, axis=-1)
+
+    def add(total: Array, x: Array) -> tuple[Array, Array]:
+        return total + x, total + x
+
+    _, sums = jax.lax.scan(add, jnp.zeros_like(p[..., 0]), jnp.moveaxis(p, -1, 0))
+    return jnp.moveaxis(sums, 0, -1)
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Categorical:
@@ -33,7 +50,7 @@ class Categorical:
         return entropy_of(self.logp_all)
 
     def sample(self, u: Float[Array, "..."]) -> Int[Array, "..."]:
-        cdf = jnp.cumsum(jnp.exp(self.logp_all), axis=-1)
+        cdf = cumulated(jnp.exp(self.logp_all))
         # Scaling by the last entry instead of 1 keeps rounding from ever selecting K.
         below = cdf <= u[..., None] * cdf[..., -1:]
         last = self.logp_all.shape[-1] - 1
@@ -68,7 +85,7 @@ class TableCategorical:
     def sample(self, u: Float[Array, "..."]) -> Int[Array, "..."]:
         """Binary search in the cumulated row: log2(K) gathers per choice instead of K reads."""
         num_actions = self.table.shape[-1]
-        cdf = jnp.cumsum(jnp.exp(self.table), axis=-1)
+        cdf = cumulated(jnp.exp(self.table))
         start = self.row.astype(jnp.int32) * num_actions
         flat = cdf.reshape(-1)
         u = u * flat[start + num_actions - 1]

@@ -9,8 +9,9 @@ import pytest
 import scipy.stats
 
 from jaxrl_lab.policies import Categorical, TableCategorical
+from jaxrl_lab.policies.distributions import cumulated
 
-SIZES = (2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)
+SIZES = (2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 256, 257)
 ROWS = 6
 LAST = np.nextafter(np.float32(1), np.float32(0))
 
@@ -100,3 +101,10 @@ def test_entropy_gradient_is_the_closed_form():
     entropy = -jnp.sum(jnp.exp(logp) * logp)
     slope = jax.grad(lambda x: Categorical.from_logits(x).entropy())(logits)
     np.testing.assert_allclose(slope, -jnp.exp(logp) * (logp + entropy), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 50, 256, 257, 1000])
+def test_cumulated_is_the_cumulative_sum(size):
+    p = np.random.default_rng(size).random((ROWS, 2, size), np.float32)
+    found = np.asarray(jax.jit(cumulated)(p))
+    np.testing.assert_allclose(found, np.cumsum(p.astype(np.float64), axis=-1), rtol=1e-5)

@@ -237,9 +237,9 @@ class FourRooms:
             return block * CELLS + state.cell.astype(jnp.int32)
         if self.observation == "coordinates":
             # Row and column share a word: one look-up per place instead of two.
-            pairs = jnp.asarray(geometry().places @ [1, 256], jnp.uint16)
-            both = pairs[jnp.stack([state.cell, goal])]
-            return jax.lax.bitcast_convert_type(both, jnp.uint8).reshape(4)
+            pairs = jnp.asarray(geometry().places @ [1, 256], jnp.uint32)
+            both = pairs[state.cell] | pairs[goal] << 16
+            return (both >> jnp.arange(0, 32, 8, dtype=jnp.uint32)).astype(jnp.uint8)
         seen = jnp.asarray(around(self.view))[state.cell]
         codes = [jnp.uint8(code) for code in (WALL, GOAL, FREE)]
         return jnp.where(seen == OUTSIDE, codes[0], jnp.where(seen == goal, codes[1], codes[2]))
