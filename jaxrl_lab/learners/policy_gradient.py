@@ -18,11 +18,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxrl_lab.groups import EqualGroups, is_informative
 from jaxrl_lab.keys import named
-from jaxrl_lab.learners import pieces
-from jaxrl_lab.mechanisms.aggregate import SequenceSum
-from jaxrl_lab.mechanisms.core import OLD, each, name_of, resolve
+from jaxrl_lab.learners import pieces, slots
+from jaxrl_lab.mechanisms.core import OLD, each, resolve
 from jaxrl_lab.mechanisms.optimizer import SGD
-from jaxrl_lab.mechanisms.surrogate import ScoreFunction
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.recipes import Recipe
 from jaxrl_lab.rollouts import (
@@ -45,9 +43,6 @@ from jaxrl_lab.types import (
     Tree,
     masked_mean,
 )
-
-Tape = list[dict[str, Any]]
-"""What :func:`~jaxrl_lab.experiments.debug` reads: one entry per mechanism called."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ class PolicyGradient:
         key: Array,
         update: Int[Array, ""],
         total: Int[Array, ""],
-        tape: Tape | None = None,
+        tape: slots.Tape | None = None,
     ) -> tuple[LearnerState, dict[str, Float[Array, ""]]]:
         """One outer update: collect a batch, look back at it, improve the policy on it.
 
@@ -120,24 +115,24 @@ class PolicyGradient:
         stream, batch, described = self._collect(recipe, world, state, ctx, tape)
         batch, passes, look = self._look_back(recipe, world, state, batch)
         ctx = replace(ctx, passes=passes)
-        batch = self._chain(recipe, "reward", batch, state, ctx, tape)
+        batch = slots.chain(recipe, "reward", batch, state, ctx, tape)
         described |= {"informative_groups": _informative(batch)}  # before credit masks anything
         batch = replace(batch, advantage=jnp.where(batch.mask, batch.returns[..., None], 0.0))
         for slot in ("advantage", "credit"):
-            batch = self._chain(recipe, slot, batch, state, ctx, tape)
+            batch = slots.chain(recipe, slot, batch, state, ctx, tape)
 
         params, opt, fit = self._improve(recipe, world, state, batch, look, ctx, tape)
         fit |= described
         candidate = replace(state, params=params, opt=opt, stream=stream)
         for i, mech in enumerate(recipe.update):
-            mech_ctx = self._context(ctx, "update", i, state)
+            mech_ctx = slots.context_of(ctx, "update", i, state)
             before, candidate = candidate, mech(state, candidate, fit, mech_ctx)
-            _write(tape, "update", mech, before, candidate)
+            slots.write(tape, "update", mech, before, candidate)
         memory = dict(state.memory)
         for slot, i, mech in each(recipe):
             if hasattr(mech, "advance"):
                 name = f"{slot}.{i}"
-                mech_ctx = self._context(ctx, slot, i, state)
+                mech_ctx = slots.context_of(ctx, slot, i, state)
                 memory[name] = mech.advance(state.memory[name], batch, fit, mech_ctx)
         candidate = replace(candidate, memory=memory)
         return _freeze_unless_finite(state, candidate, fit["objective"], update), fit
@@ -145,7 +140,12 @@ class PolicyGradient:
     # ------------------------------------------------------------------ its parts
 
     def _collect(
-        self, recipe: Recipe, world: World, state: LearnerState, ctx: Context, tape: Tape | None
+        self,
+        recipe: Recipe,
+        world: World,
+        state: LearnerState,
+        ctx: Context,
+        tape: slots.Tape | None,
     ) -> tuple[Tree, Batch, dict[str, Float[Array, ""]]]:
         """Slot ``task`` and the rollouts: the stream, the batch, return and tokens."""
         env, policy, params = self.env, self.policy, state.params
@@ -169,7 +169,7 @@ class PolicyGradient:
         def collect(round_: Int[Array, ""]) -> Batch:
             round_ctx = replace(ctx, key=threefry.fold_in(ctx.key, round_))
             plan = self._default_plan(recipe, named(round_ctx.key, "prompts"))
-            plan = self._chain(recipe, "task", plan, state, round_ctx, tape)
+            plan = slots.chain(recipe, "task", plan, state, round_ctx, tape)
             key = named(round_ctx.key, "rollout")
             batch = collect_episodes(env, policy, world, params, plan, key, bootstrap=bootstrap)
             return self._branch(recipe, world, state, batch, round_ctx, key)
@@ -198,7 +198,7 @@ class PolicyGradient:
         for i, mech in enumerate(recipe.task):
             if hasattr(mech, "points"):
                 out = self._unroll(world, state.params, batch)
-                points = mech.points(batch, out, self._context(ctx, "task", i, state))
+                points = mech.points(batch, out, slots.context_of(ctx, "task", i, state))
                 run = self.env, self.policy, world, state.params
                 bootstrap = "value" in recipe.needs
                 batch = with_branches(*run, batch, points, mech.branches, key, bootstrap=bootstrap)
@@ -256,7 +256,7 @@ class PolicyGradient:
         batch: Batch,
         look: pieces.Look | None,
         ctx: Context,
-        tape: Tape | None,
+        tape: slots.Tape | None,
     ) -> tuple[Tree, Tree, dict[str, Float[Array, ""]]]:
         """Epochs of minibatch ascent; whole groups stay inside one minibatch."""
         tx = _optimizer(recipe)
@@ -277,20 +277,20 @@ class PolicyGradient:
 
             def negative(out: PolicyOutput) -> tuple[Float[Array, ""], dict[str, Any]]:
                 outputs = Outputs(out.dist.logp(part.action), out, passes)
-                objective, trace = self._objective(recipe, outputs, part, state, step_ctx)
+                objective, trace = slots.objective(recipe, outputs, part, state, step_ctx)
                 return -objective, trace
 
             look = look or self._look(world, params, part)
             (loss, trace), grads = pieces.value_and_grad(negative, look)
             if tape is not None:  # once more outside the gradient, where values are concrete
                 outputs = Outputs(look.out.dist.logp(part.action), look.out, passes)
-                self._objective(recipe, outputs, part, state, step_ctx, tape)
+                slots.objective(recipe, outputs, part, state, step_ctx, tape)
             # Optax mixes Python numbers and arrays in ways strict promotion refuses.
             with jax.numpy_dtype_promotion("standard"):
                 change, opt = tx.update(grads, opt, params)
                 params = optax.apply_updates(params, change)
             for mech in recipe.optimizer[-1:]:  # the chain acts as one
-                _write(tape, "optimizer", mech, grads, change)
+                slots.write(tape, "optimizer", mech, grads, change)
             scalars = {
                 "objective": -loss,
                 "clipped": masked_mean(trace["clipped"].astype(jnp.float32), part.mask),
@@ -312,70 +312,6 @@ class PolicyGradient:
             one_step, (state.params, state.opt), (jnp.arange(steps, dtype=jnp.int32), index)
         )
         return *learned, jax.tree.map(jnp.mean, scalars)
-
-    def _objective(
-        self,
-        recipe: Recipe,
-        out: Outputs,
-        batch: Batch,
-        state: LearnerState,
-        ctx: Context,
-        tape: Tape | None = None,
-    ) -> tuple[Float[Array, ""], dict[str, Any]]:
-        """Slots ``surrogate``, ``weight``, ``regularizer`` and ``aggregate``: what is maximized.
-
-        J = aggregate( Σ surrogate · Π sg(weight) - Σ per-token regularizer ) - Σ scalar ones.
-        """
-        per_token, aux = jnp.zeros_like(out.logp), {"clipped": jnp.ones_like(batch.mask)}
-        for i, mech in enumerate(recipe.surrogate or (ScoreFunction(),)):
-            term, more = mech(out, batch, self._context(ctx, "surrogate", i, state))
-            # A token is clipped when no surrogate of the slot moves it any more.
-            clipped = aux["clipped"] & more.get("clipped", jnp.zeros_like(batch.mask))
-            per_token, aux = per_token + term, aux | more | {"clipped": clipped}
-            _write(tape, "surrogate", mech, (out, batch), (term, more))
-        for i, mech in enumerate(recipe.weight):
-            factor = mech(out, batch, aux, self._context(ctx, "weight", i, state))
-            per_token = per_token * jax.lax.stop_gradient(factor)
-            _write(tape, "weight", mech, (out, batch, aux), factor)
-        scalar = jnp.float32(0.0)
-        for i, mech in enumerate(recipe.regularizer):
-            penalty = mech(out, batch, aux, self._context(ctx, "regularizer", i, state))
-            if penalty.ndim == 0:
-                scalar = scalar + penalty
-            else:
-                per_token = per_token - penalty
-            _write(tape, "regularizer", mech, (out, batch, aux), penalty)
-        aggregate = recipe.aggregate[0] if recipe.aggregate else SequenceSum()
-        objective = aggregate(per_token, batch.mask)
-        _write(tape, "aggregate", aggregate, (per_token, batch.mask), objective)
-        return objective - scalar, aux
-
-    # ------------------------------------------------------------------ calling mechanisms
-
-    def _chain(
-        self,
-        recipe: Recipe,
-        slot: str,
-        value: Any,
-        state: LearnerState,
-        ctx: Context,
-        tape: Tape | None,
-    ) -> Any:
-        """Pass a value through the mechanisms of a slot, left to right."""
-        for i, mech in enumerate(getattr(recipe, slot)):
-            before, value = value, mech(value, self._context(ctx, slot, i, state))
-            _write(tape, slot, mech, before, value)
-        return value
-
-    def _context(self, ctx: Context, slot: str, i: int, state: LearnerState) -> Context:
-        """The context of one mechanism: its own key and memory."""
-        name = f"{slot}.{i}"
-        return replace(ctx, key=named(ctx.key, name), memory=state.memory.get(name, ()))
-
-
-def _write(tape: Tape | None, slot: str, mech: Any, given: Any, returned: Any) -> None:
-    if tape is not None:
-        tape.append({"slot": slot, "mechanism": name_of(mech), "input": given, "output": returned})
 
 
 def _optimizer(recipe: Recipe) -> optax.GradientTransformation:

@@ -13,7 +13,7 @@ u8, u16, u32 = jnp.uint8, jnp.uint16, jnp.uint32
 
 
 def states(env, level, block=20.0):
-    """(trial, moves, cell) in that order; when each trial's goal was set, a run of the world says."""
+    """(trial, moves, cell) in that order; a run of the world says when each goal was set."""
     params = replace(env.default_params, block=jnp.float32(block))
 
     def rest(state, _):
