@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -275,13 +274,13 @@ class PolicyGradient:
                 passes = {name: out.take(index) for name, out in ctx.passes.items()}
             step_ctx = replace(ctx, key=threefry.fold_in(named(ctx.key, "loss"), i))
 
-            def negative(out: PolicyOutput) -> tuple[Float[Array, ""], dict[str, Any]]:
+            def negative(out: PolicyOutput) -> tuple[Float[Array, ""], Float[Array, ""]]:
                 outputs = Outputs(out.dist.logp(part.action), out, passes)
-                objective, trace = slots.objective(recipe, outputs, part, state, step_ctx)
-                return -objective, trace
+                objective, aux = slots.objective(recipe, outputs, part, state, step_ctx)
+                return -objective, masked_mean(aux["clipped"].astype(jnp.float32), part.mask)
 
             look = look or self._look(world, params, part)
-            (loss, trace), grads = pieces.value_and_grad(negative, look)
+            (loss, clipped), grads = pieces.value_and_grad(negative, look)
             if tape is not None:  # once more outside the gradient, where values are concrete
                 outputs = Outputs(look.out.dist.logp(part.action), look.out, passes)
                 slots.objective(recipe, outputs, part, state, step_ctx, tape)
@@ -293,7 +292,7 @@ class PolicyGradient:
                 slots.write(tape, "optimizer", mech, grads, change)
             scalars = {
                 "objective": -loss,
-                "clipped": masked_mean(trace["clipped"].astype(jnp.float32), part.mask),
+                "clipped": clipped,
                 "gradient_norm": optax.tree.norm(grads),
             }
             return (params, opt), scalars

@@ -13,7 +13,7 @@ from jaxrl_envs import Space
 from jaxrl_envs.errors import expect
 from jaxtyping import Array, Bool, Float
 
-from jaxrl_lab.policies.encoder import Encoder, Heads, Network, check_size, orthogonal
+from jaxrl_lab.policies.encoder import Encoder, Heads, Network, check_size, linear, orthogonal
 from jaxrl_lab.types import PolicyOutput, Tree
 
 ACTIVATIONS = {"tanh": jax.numpy.tanh, "relu": jax.nn.relu}
@@ -27,7 +27,7 @@ class _Tower(nnx.Module):
         self.encoder = Encoder(space, hidden[0], rngs=rngs)
         gain = orthogonal(sqrt(2))
         self.layers = nnx.List(
-            [nnx.Linear(n, m, kernel_init=gain, rngs=rngs) for n, m in pairwise(hidden)]
+            [linear(n, m, kernel_init=gain, rngs=rngs) for n, m in pairwise(hidden)]
         )
 
     def __call__(self, obs: Array) -> Float[Array, "... D"]:

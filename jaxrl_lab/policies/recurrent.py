@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from jaxrl_lab.policies.encoder import Encoder, Heads, Network, check_size, orthogonal
+from jaxrl_lab.policies.encoder import Encoder, Heads, Network, check_size, linear, orthogonal
 from jaxrl_lab.types import PolicyOutput, Tree
 
 
@@ -25,8 +25,8 @@ class _Module(nnx.Module):
     def __init__(self, spec: GRU, rngs: nnx.Rngs) -> None:
         width = spec.width
         self.encoder = Encoder(spec.space, width, rngs=rngs)
-        self.read = nnx.Linear(width, 3 * width, rngs=rngs)
-        self.recall = nnx.Linear(
+        self.read = linear(width, 3 * width, rngs=rngs)
+        self.recall = linear(
             width, 3 * width, use_bias=False, kernel_init=_orthogonal_gates, rngs=rngs
         )
         self.heads = Heads(width, spec.actions, spec.value, spec.features, rngs=rngs)

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxrl_envs.errors import expect
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxrl_lab.policies.encoder import Encoder, Heads, Network, check_size
+from jaxrl_lab.policies.encoder import Encoder, Heads, Network, check_size, linear
 from jaxrl_lab.types import PolicyOutput, Tree
 
 BASE = 10_000.0
@@ -105,11 +105,11 @@ class _Block(nnx.Module):
         # 2 · layers additions to the residual stream keep its variance near that of the input.
         gain = nnx.initializers.variance_scaling(1 / (2 * spec.layers), "fan_in", "normal")
         self.before = nnx.LayerNorm(width, rngs=rngs)
-        self.project = nnx.Linear(width, 3 * width, use_bias=False, rngs=rngs)
-        self.mix = nnx.Linear(width, width, kernel_init=gain, rngs=rngs)
+        self.project = linear(width, 3 * width, use_bias=False, rngs=rngs)
+        self.mix = linear(width, width, kernel_init=gain, rngs=rngs)
         self.between = nnx.LayerNorm(width, rngs=rngs)
-        self.widen = nnx.Linear(width, 4 * width, rngs=rngs)
-        self.narrow = nnx.Linear(4 * width, width, kernel_init=gain, rngs=rngs)
+        self.widen = linear(width, 4 * width, rngs=rngs)
+        self.narrow = linear(4 * width, width, kernel_init=gain, rngs=rngs)
 
     def __call__(
         self,

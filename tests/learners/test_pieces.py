@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,8 @@ from learner_cases import ZERO, learner_of, louder, ppo_like, start
 
 from jaxrl_lab import recipes
 from jaxrl_lab.learners import pieces
-from jaxrl_lab.types import Batch
+from jaxrl_lab.policies import Categorical
+from jaxrl_lab.types import Batch, PolicyOutput
 
 RECIPES = {
     "stream": lambda: ppo_like(minibatches=2),
@@ -95,3 +98,25 @@ def test_a_table_is_never_cut(monkeypatch):
     learner = learner_of("bandit")
     state, _ = update(learner, recipes.recipe("grpo", group=4), 1, monkeypatch)
     assert bool(state.alive)
+
+
+def test_a_look_is_of_what_a_network_was_shown():
+    batch = batch_of(4, 2, 3)
+    look = pieces.look(lambda p, b: PolicyOutput(Categorical(p * b.state)), 1.0, batch, 1)
+    other = replace(batch, advantage=batch.reward + 1.0, action=batch.action + 1)
+    assert look.is_of(other), "a network sees neither"
+    assert not look.is_of(replace(batch, state=batch.state + 0.0)), "equal is not the same"
+    assert not look.is_of(replace(batch, resets=~batch.resets))
+
+
+def test_one_step_from_the_look_back_is_one_step(monkeypatch):
+    """GRPO's single step, with the pass of the look back and with a pass of its own."""
+    learner = learner_of("chain", "mlp")
+    built = recipes.recipe("grpo", group=4, epochs=1, prompts=4)
+    shared, fit = update(learner, built, 10**6, monkeypatch)
+    monkeypatch.setattr(pieces.Look, "is_of", lambda self, batch: False)
+    own, fit_own = update(learner, built, 10**6, monkeypatch)
+    for a, b in zip(jax.tree.leaves(shared.params), jax.tree.leaves(own.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert float(fit["objective"]) == pytest.approx(float(fit_own["objective"]), abs=1e-6)
+    assert float(fit["clipped"]) == 0.0

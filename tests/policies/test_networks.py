@@ -25,7 +25,7 @@ from policy_cases import (
 
 from jaxrl_lab.experiments.plan import peak_bytes
 from jaxrl_lab.policies import GRU, MLP, Transformer, make, options
-from jaxrl_lab.policies.encoder import Encoder, _skeleton, orthogonal
+from jaxrl_lab.policies.encoder import Encoder, _skeleton, orthogonal, over_rows
 from jaxrl_lab.policies.transformer import rotate, timeline
 
 
@@ -274,3 +274,15 @@ def test_recomputing_blocks_saves_memory_and_changes_nothing():
         return peak_bytes(jax.make_jaxpr(jax.grad(loss))(loud_params(policy)).jaxpr)
 
     assert bytes_of(frugal) < 0.7 * bytes_of(plain)
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3), (2, 0, 3), (2, 1, 3, 4)])
+def test_over_rows_is_the_product_and_its_derivatives(lead):
+    x = jax.random.normal(jax.random.key(0), (*lead, 5))
+    kernel = jax.random.normal(jax.random.key(1), (5, 2))
+    cotangent = jax.random.normal(jax.random.key(2), (*lead, 2))
+    plain, pull = jax.vjp(jnp.matmul, x, kernel)
+    ours, our_pull = jax.vjp(lambda x, k: over_rows(x, k, None), x, kernel)
+    np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-6)
+    for a, b in zip(our_pull(cotangent), pull(cotangent), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
