@@ -114,6 +114,13 @@ ARGUMENTS = [
     ),
     Case([*RUN, "--set", "environment.arns=3"], "environment.arns", "3", "one of the keys", "arms"),
     Case([*RUN, "--set", "environment.arms=-5"], "environment.arms", "-5", "2 to"),
+    Case(
+        [*RUN, "--set", f"environment.prompts={10**30}"],
+        "environment.prompts",
+        f"{10**30}",
+        "at most",
+    ),
+    Case([*RUN, "--set", f"environment.prompts={10**9}"], "policy.id", "'tabular'", "too many"),
     Case([*RUN, "--set", "policy.id=tabula"], "policy.id", "'tabula'", "a policy", "tabular"),
     Case([*RUN, "--set", "policy.scale=wide"], "policy.scale", "'wide'", "a valid number"),
     Case([*RUN, "--set", "first_seed=-1"], "first_seed", "-1", "0 to"),

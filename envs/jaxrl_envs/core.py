@@ -247,6 +247,18 @@ def make(env_id: str, **static: Any) -> Environment:
     return build(factory_of(env_id), static)
 
 
+def check_prompts(train: int, test: int) -> None:
+    """Refuse a world without prompts, or with more than there are 32-bit ids.
+
+    Raises:
+        BadInput: no prompt to train on, a negative number, or too many of them.
+    """
+    most = 2**31 - 1
+    expect(1 <= train <= most, "prompts", train, f"at least 1 prompt, at most {most}")
+    rest = f"0 or more prompts, at most {most} with those to train on"
+    expect(0 <= test <= most - train, "test_prompts", test, rest)
+
+
 def split_ids(split: str, train: int, test: int) -> range:
     """Ids 0 .. train - 1, or for ``test`` those of the ``test`` prompts that follow.
 

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxrl_envs import Space
 from jaxrl_envs.core import Discrete
-from jaxrl_envs.errors import BadInput, expect
+from jaxrl_envs.errors import expect
 from jaxtyping import Array, Bool, Int
 
 from jaxrl_lab.policies.distributions import TableCategorical
+from jaxrl_lab.policies.tabular import check_table
 from jaxrl_lab.types import PolicyOutput, Tree
 
 
@@ -33,7 +34,7 @@ class QTable:
         value: whether the output carries V.
 
     Raises:
-        BadInput: observations that are not numbers of rows, or no temperature.
+        BadInput: observations that are not numbers of rows, too many rows, or no temperature.
 
     Source: Q = V + τ log π, arXiv 1702.08892; v and u side by side, arXiv 1511.06581.
     """
@@ -47,9 +48,7 @@ class QTable:
     memoryless = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.space, Discrete):
-            expected = f"a network, because observations are {type(self.space).__name__}"
-            raise BadInput("policy.id", "q_table", expected)
+        check_table("q_table", self.space, self.actions)
         expect(self.temperature > 0, "temperature", self.temperature, "above 0 (1e-3 is greedy)")
         expect(self.scale >= 0, "scale", self.scale, "0 or a positive standard deviation")
 

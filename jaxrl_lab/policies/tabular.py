@@ -14,6 +14,22 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxrl_lab.policies.distributions import TableCategorical
 from jaxrl_lab.types import PolicyOutput, Tree
 
+MOST_ENTRIES = 2**31 - 1
+"""Entries are looked up by 32-bit numbers."""
+
+
+def check_table(name: str, space: Space, actions: int) -> None:
+    """Refuse a table that observations do not number, or that nobody could look up.
+
+    Raises:
+        BadInput: observations that are not numbers of rows, or too many of them.
+    """
+    if not isinstance(space, Discrete):
+        expected = f"a network policy, because observations are {type(space).__name__}"
+        raise BadInput("policy.id", name, expected)
+    expected = f"a network policy: {space.n} rows of {actions} are too many for a table"
+    expect(space.n * actions <= MOST_ENTRIES, "policy.id", name, expected)
+
 
 @dataclass(frozen=True)
 class Tabular:
@@ -26,7 +42,7 @@ class Tabular:
         value: whether there is a table of values beside the logits.
 
     Raises:
-        BadInput: when observations are not numbers of rows.
+        BadInput: when observations are not numbers of rows, or of too many.
     """
 
     space: Space
@@ -37,12 +53,7 @@ class Tabular:
     memoryless = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.space, Discrete):
-            raise BadInput(
-                "policy.id",
-                "tabular",
-                f"a network policy, because observations are {type(self.space).__name__}",
-            )
+        check_table("tabular", self.space, self.actions)
         expect(self.scale >= 0, "scale", self.scale, "0 or a positive standard deviation")
 
     @property

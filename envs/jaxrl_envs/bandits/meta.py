@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt, UInt8, UInt32
 from jaxrl_envs import threefry
 from jaxrl_envs.bandits import rules, tasks
 from jaxrl_envs.bandits.counts import MOST_STATES, Packing, bernoulli_table, how_many, rank
-from jaxrl_envs.core import Box, Discrete, Transition, split_ids
+from jaxrl_envs.core import Box, Discrete, Transition, check_prompts, split_ids
 from jaxrl_envs.errors import expect
 from jaxrl_envs.tabular import TabularMDP
 
@@ -147,8 +147,7 @@ class MetaBandit:
             known = "arms or last: pay has to be 0 or 1 to be told apart"
             expect(self._bernoulli, "observation", self.observation, known)
             expect(self.arms <= 12, "arms", self.arms, "at most 12 arms whose outcomes are rows")
-        expect(self.prompts >= 1, "prompts", self.prompts, "at least 1 prompt")
-        expect(self.test_prompts >= 0, "test_prompts", self.test_prompts, "0 or more prompts")
+        check_prompts(self.prompts, self.test_prompts)
 
     @property
     def _bernoulli(self) -> bool:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrl_envs import threefry
-from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
+from jaxrl_envs.core import Box, Discrete, Solutions, Transition, check_prompts, split_ids
 from jaxrl_envs.difficulty import spread_rate
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.tabular import TabularMDP, one_step
@@ -111,8 +111,7 @@ class ModesBandit:
     hinted: bool = False
 
     def __post_init__(self) -> None:
-        expect(self.prompts >= 1, "prompts", self.prompts, "at least 1 prompt")
-        expect(self.test_prompts >= 0, "test_prompts", self.test_prompts, "0 or more prompts")
+        check_prompts(self.prompts, self.test_prompts)
         expect(2 <= self.arms <= 65536, "arms", self.arms, "2 to 65536 arms")
         expect(
             1 <= self.modes <= self.arms,

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxrl_envs import threefry
 from jaxrl_envs.bandits.bisection import bisect
-from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
+from jaxrl_envs.core import Box, Discrete, Solutions, Transition, check_prompts, split_ids
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.tabular import TabularMDP, one_step
 
@@ -127,8 +127,7 @@ class ProxyBandit:
         expect(0 <= self.hacks <= most, "hacks", self.hacks, f"0 to {most} hack arms (arms - 1)")
         expect(0 <= self.fooled <= self.members, "fooled", self.fooled, "0 (all) to `members`")
         expect(self.features >= 1, "features", self.features, "at least 1 feature")
-        expect(self.prompts >= 1, "prompts", self.prompts, "at least 1 prompt")
-        expect(self.test_prompts >= 0, "test_prompts", self.test_prompts, "0 or more prompts")
+        check_prompts(self.prompts, self.test_prompts)
         if self.fooled == 0:
             object.__setattr__(self, "fooled", self.members)
 

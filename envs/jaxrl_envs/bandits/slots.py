@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jaxrl_envs import threefry
 from jaxrl_envs.bandits.slot_tables import Tables, tables
-from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
+from jaxrl_envs.core import Box, Discrete, Solutions, Transition, check_prompts, split_ids
 from jaxrl_envs.errors import expect
 from jaxrl_envs.tabular import TabularMDP
 
@@ -138,8 +138,7 @@ class Slots:
         room = self.vocabulary - max(self.choices, self.fork_choices)
         expect(0 <= self.near <= room, "near", self.near, f"0 to {room} (words that are not right)")
         expect(self.features >= 1, "features", self.features, "at least 1 feature")
-        expect(self.prompts >= 1, "prompts", self.prompts, "at least 1 prompt")
-        expect(self.test_prompts >= 0, "test_prompts", self.test_prompts, "0 or more prompts")
+        check_prompts(self.prompts, self.test_prompts)
 
     @property
     def _tables(self) -> Tables:

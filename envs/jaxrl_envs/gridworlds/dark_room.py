@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt, UInt8, UInt32
 
 from jaxrl_envs.bandits import tasks
-from jaxrl_envs.core import Box, Discrete, MultiDiscrete, Transition, split_ids
+from jaxrl_envs.core import Box, Discrete, MultiDiscrete, Transition, check_prompts, split_ids
 from jaxrl_envs.errors import expect
 from jaxrl_envs.gridworlds import moves
 from jaxrl_envs.picture import Picture
@@ -114,8 +114,7 @@ class DarkRoom:
         expect(odd, "size", self.size, f"an odd number, 3 to {moves.LARGEST}")
         expect(1 <= self.steps <= 255, "steps", self.steps, "1 to 255 moves per trial")
         expect(1 <= self.trials <= 65535, "trials", self.trials, "1 to 65535 trials")
-        expect(self.prompts >= 1, "prompts", self.prompts, "at least 1 prompt")
-        expect(self.test_prompts >= 0, "test_prompts", self.test_prompts, "0 or more prompts")
+        check_prompts(self.prompts, self.test_prompts)
 
     @property
     def horizon(self) -> int:

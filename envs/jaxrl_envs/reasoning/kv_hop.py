@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from jaxrl_envs import threefry
-from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
+from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, check_prompts, split_ids
 from jaxrl_envs.errors import expect
 from jaxrl_envs.reasoning.hop_beliefs import Beliefs, Plan
 from jaxrl_envs.reasoning.hop_levels import Level, Params, Shape, build
@@ -110,8 +110,7 @@ class KVHop:
         most = self.keys - 1 if pointer else 2**16
         fits = 1 <= self.questions <= most
         expect(fits, "questions", self.questions, f"1 to {most} questions")
-        expect(self.prompts >= 1, "prompts", self.prompts, "at least 1 prompt")
-        expect(self.test_prompts >= 0, "test_prompts", self.test_prompts, "0 or more prompts")
+        check_prompts(self.prompts, self.test_prompts)
         # At half of what is possible, drawing again until all levels differ is quick.
         most = self.questions * self._shape.tables // 2
         wanted = f"at most {most} prompts of both splits (half of all questions with their tables)"

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from jaxrl_envs import threefry
-from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
+from jaxrl_envs.core import Box, Discrete, Solutions, Transition, check_prompts, split_ids
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.reasoning.length_norms import Updates, expected_updates
 from jaxrl_envs.reasoning.stopping import THINK, Stopping, answer_times
@@ -110,8 +110,7 @@ class PadLength:
     def __post_init__(self) -> None:
         expect(1 <= self.limit < WRONG, "limit", self.limit, f"1 to {WRONG - 1} tokens")
         expect(0 <= self.fillers <= 253, "fillers", self.fillers, "0 to 253 kinds of filler")
-        expect(self.prompts >= 1, "prompts", self.prompts, "at least 1 prompt")
-        expect(self.test_prompts >= 0, "test_prompts", self.test_prompts, "0 or more prompts")
+        check_prompts(self.prompts, self.test_prompts)
 
     @property
     def horizon(self) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt8, UInt16
 
 from jaxrl_envs import threefry
-from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
+from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, check_prompts, split_ids
 from jaxrl_envs.difficulty import spread_rate
 from jaxrl_envs.errors import expect
 from jaxrl_envs.reasoning.strings import (
@@ -139,8 +139,7 @@ class Rewrite:
         expect(2 <= self.max_length <= LONGEST, "max_length", self.max_length, f"2 to {LONGEST}")
         # A distance of L + 1 must fit into a byte.
         expect(1 <= self.horizon <= 254, "horizon", self.horizon, "1 to 254 steps")
-        expect(self.prompts >= 1, "prompts", self.prompts, "at least 1 prompt")
-        expect(self.test_prompts >= 0, "test_prompts", self.test_prompts, "0 or more prompts")
+        check_prompts(self.prompts, self.test_prompts)
         have = len(self._prompts)
         expect(self.prompts <= have, "prompts", self.prompts, f"1 to {have} (no more starts)")
         rest = have - self.prompts

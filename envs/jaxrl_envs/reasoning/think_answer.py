@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jaxrl_envs import threefry
-from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
+from jaxrl_envs.core import Box, Discrete, Solutions, Transition, check_prompts, split_ids
 from jaxrl_envs.difficulty import spread_rate
 from jaxrl_envs.errors import expect
 from jaxrl_envs.reasoning.responses import Responses
@@ -155,8 +155,7 @@ class ThinkAnswer:
     truncates = False
 
     def __post_init__(self) -> None:
-        expect(self.prompts >= 1, "prompts", self.prompts, "at least 1 prompt")
-        expect(self.test_prompts >= 0, "test_prompts", self.test_prompts, "0 or more prompts")
+        check_prompts(self.prompts, self.test_prompts)
         expect(2 <= self.strategies <= 250, "strategies", self.strategies, "2 to 250 strategies")
         expect(2 <= self.answers <= 250, "answers", self.answers, "2 to 250 answers")
         room = self.strategies - 1
