@@ -18,7 +18,7 @@ import jaxrl_envs
 import numpy as np
 import pytest
 
-from jaxrl_lab.learners.policy_gradient import PolicyGradient
+from jaxrl_lab.learners import slots
 from jaxrl_lab.mechanisms.core import Spec, canonical, each
 from jaxrl_lab.policies import Categorical
 from jaxrl_lab.recipes import parse_slot, recipe
@@ -232,13 +232,13 @@ def _state(params: Any) -> LearnerState:
     return LearnerState(params, (), {}, trees, (), jnp.bool_(True), jnp.int32(-1))
 
 
-def whole_objective(slots: dict[str, tuple[Any, ...]], case: Case, logits: Any, value: Any) -> Any:
+def whole_objective(chosen: dict[str, tuple[Any, ...]], case: Case, logits: Any, value: Any) -> Any:
     """The scalar that the learner maximizes, from the reward slot on."""
-    built = canonical(recipe(**slots))
+    built = canonical(recipe(**chosen))
     memory = {f"{slot}.{i}": first_memory(mech, case) for slot, i, mech in each(built)}
-    learner, state = PolicyGradient(None, None), SimpleNamespace(memory=memory)
+    state: Any = SimpleNamespace(memory=memory)
     batch = case.batch
     for slot in ("reward", "advantage", "credit"):
-        batch = learner._chain(built, slot, batch, state, case.ctx, None)
+        batch = slots.chain(built, slot, batch, state, case.ctx, None)
     case = replace(case, batch=batch)
-    return learner._objective(built, case.out(logits, value), batch, state, case.ctx)[0]
+    return slots.objective(built, case.out(logits, value), batch, state, case.ctx)[0]
