@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
@@ -333,7 +333,8 @@ class DarkRoom:
         """The room with its first goal G and the start S."""
         marks = {int(level.goal): "G", self.center: "S"}
         cell = np.tile(np.arange(self.size**2), self.trials * self.steps)
-        return moves.picture(self.size, np.append(cell, -1), marks)
+        drawn = moves.picture(self.size, np.append(cell, -1), marks)
+        return replace(drawn, moves=np.append(moves.MOVES, [[0, 0]], axis=0))  # and staying
 
     def render(self, params: Params, level: Level, state: State) -> str:
         """The room: G is the goal, A the agent, S the safe cell or start."""
