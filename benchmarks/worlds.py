@@ -33,9 +33,9 @@ import jax
 import jax.numpy as jnp
 import jaxrl_envs
 import peers
+import timing
 from jaxrl_envs.counter import counter_prng
 
-from jaxrl_lab.experiments import store
 from jaxrl_lab.experiments.noise import GENERATORS
 
 Run = Callable[[], Any]
@@ -78,7 +78,7 @@ def main() -> None:
     options = _options()
     sizes = (1 << 10, 1 << 14) if options.quick else (1 << 10, 1 << 14, 1 << 17, 1 << 20)
     total = 1 << 21 if options.quick else 1 << 23
-    report: dict[str, Any] = {"about": store.versions() | {"load": round(os.getloadavg()[0], 2)}}
+    report: dict[str, Any] = {"about": timing.about()}
     chosen = [i for i in jaxrl_envs.registered() if options.only in i]
     report["worlds"], report["races"] = {}, []
     for world in chosen:
@@ -292,8 +292,7 @@ def take_turns(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
 
 def _print_world(world: str, found: dict[str, Any]) -> None:
     rates = "  ".join(
-        f"{n}: {r['median'] / 1e6:.1f} [{r['low'] / 1e6:.1f}, {r['high'] / 1e6:.1f}] "
-        f"({100 * r['of_floor']:.0f} % of the floor)"
+        f"{n}: {timing.in_brackets(r, 1, unit=1e-6)} ({100 * r['of_floor']:.0f} % of the floor)"
         for n, r in found["steps_per_second"].items()
     )
     print(

@@ -10,16 +10,19 @@ Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from math import prod
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Float, UInt32
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = np.uint32(0x1BD11BDA)
+Key = Array
 Shape = tuple[int, ...]
 
 
@@ -48,12 +51,12 @@ def fold_in(key: Array, data: Array | int) -> Array:
     return jax.random.wrap_key_data(child, impl="threefry2x32") if typed else child
 
 
-@partial(jax.jit, inline=True)
+@jax.jit
 def _child(key: UInt32[Array, "2"], data: UInt32[Array, ""]) -> UInt32[Array, "2"]:
     return jnp.stack(hash_words(key[0], key[1], jnp.zeros_like(data), data))
 
 
-@partial(jax.jit, static_argnums=1, inline=True)
+@partial(jax.jit, static_argnums=1)
 def _children(key: UInt32[Array, "2"], count: int) -> UInt32[Array, "count 2"]:
     position = jax.lax.iota(jnp.uint32, count)
     return jnp.stack(hash_words(key[0], key[1], jnp.zeros_like(position), position), axis=1)
@@ -79,6 +82,24 @@ def normal(key: Array, shape: Shape) -> Float[Array, "..."]:
     low = np.nextafter(np.float32(-1.0), np.float32(0.0))
     centered = uniform(key, shape) * (np.float32(1.0) - low) + low
     return np.float32(np.sqrt(2)) * jax.lax.erf_inv(jnp.maximum(low, centered))
+
+
+def once(draw: Callable[[Key, Shape], Array], key: Key, shape: Shape) -> Array:
+    """``draw(key, shape)``, computed a single time where several kernels read it.
+
+    XLA on a CPU takes the rounds for cheap and repeats them in every kernel that needs the draw;
+    the body of a call that is not to be inlined is compiled by itself. With a single reader that
+    is a detour through memory, so it is for draws that have several.
+    """
+    if jax.default_backend() != "cpu":
+        return draw(key, shape)
+    with set_xla_metadata(inlineable="false"):
+        return _apart(draw, key, shape)
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def _apart(draw: Callable[[Key, Shape], Array], key: Key, shape: Shape) -> Array:
+    return draw(key, shape)
 
 
 def hash_words(

@@ -95,5 +95,5 @@ def test_a_coin_elsewhere_is_another_reward() -> None:
         return starc_distance(*tables, jnp.float32(0.95))
 
     apart_by_level = [float(apart(i)) for i in jnp.arange(4)]
-    assert apart_by_level[:2] == [0.0, 0.0]
+    assert max(apart_by_level[:2]) < 1e-6
     assert min(apart_by_level[2:]) > 0.5

@@ -104,3 +104,20 @@ def test_traced_numbers_are_folded_in_under_vmap():
     got = jax.jit(jax.vmap(threefry.fold_in))(keys, numbers)
     expected = jax.vmap(jax.random.fold_in)(keys, numbers)
     np.testing.assert_array_equal(jax.random.key_data(got), jax.random.key_data(expected))
+
+
+@pytest.mark.parametrize("draw", [threefry.uniform, threefry.normal, threefry.bits])
+def test_a_draw_apart_has_the_same_bits_and_its_own_computation(draw):
+    def several(key):
+        x = threefry.once(draw, key, (7,))
+        return [x, x * 2, jnp.sum(x)]
+
+    key = jax.random.key(3)
+    compiled = jax.jit(several).lower(key).compile()
+    np.testing.assert_array_equal(compiled(key)[0], draw(key, (7,)))
+    np.testing.assert_array_equal(threefry.once(draw, key, (7,)), draw(key, (7,)))
+    if jax.default_backend() == "cpu":  # inlined, each of its readers would repeat it
+        assert " call(" in compiled.as_text()
+    keys = jax.random.split(key, 3)
+    together = jax.vmap(lambda k: threefry.once(draw, k, (7,)))(keys)
+    np.testing.assert_array_equal(together[2], draw(keys[2], (7,)))

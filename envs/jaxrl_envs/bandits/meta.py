@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import jax
@@ -214,7 +215,7 @@ class MetaBandit:
     def draw(self, key: Array, batch_shape: tuple[int, ...]) -> Float[Array, "..."]:
         """One uniform, or one normal, per pull."""
         kind = threefry.uniform if self._bernoulli else threefry.normal
-        return kind(key, batch_shape)
+        return threefry.once(kind, key, batch_shape)
 
     def reset(self, params: Params, level: Level, noise: tuple[()]) -> State:
         shown, number = self.observation == "last", jnp.uint8 if self.horizon <= 255 else jnp.uint16
@@ -364,12 +365,9 @@ class MetaBandit:
         if not self.truncates:
             return self.horizon * jnp.max(level.mean)
 
-        def pull(start: Array, clock: Array) -> tuple[Array, Array]:
-            redrawn = tasks.border(self.blocks == "fixed", params.block, level.id, clock)
-            start = jnp.where((clock > 0) & redrawn, clock, start)
-            return start, jnp.max(self.means(params, level.id, start, jnp.arange(self.arms)))
-
-        return jnp.sum(jax.lax.scan(pull, jnp.int32(0), jnp.arange(self.horizon))[1])
+        start = tasks.starts(self.blocks == "fixed", params.block, level.id, self.horizon)
+        means = partial(self.means, params, level.id, arm=jnp.arange(self.arms))
+        return jnp.sum(jnp.max(jax.vmap(means)(start), axis=1))
 
     def bayes_value(self, params: Params) -> float:
         """The most an agent can expect that knows only the prior; exact, by dynamic programming.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
@@ -69,6 +70,15 @@ def border(
         return jnp.mod(clock.astype(jnp.float32), length) == 0.0
     word = mix(_task(level_id, clock) ^ jnp.uint32(BORDER))
     return (word >> 8).astype(jnp.float32) * jnp.float32(2.0**-24) * length < 1.0
+
+
+def starts(
+    fixed: bool, length: Float[Array, ""], level_id: Int[Array, ""], clocks: int
+) -> Int[Array, "clocks"]:
+    """The clock at which the task began that is met at each of the clocks 0, 1, …"""
+    clock = jnp.arange(clocks, dtype=jnp.int32)
+    # The first task begins at 0, border or not.
+    return jax.lax.cummax(jnp.where(border(fixed, length, level_id, clock), clock, 0))
 
 
 def _task(level_id: Int[Array, ""], clock: Int[Array, ""]) -> UInt32[Array, ""]:

@@ -184,8 +184,7 @@ class DarkRoom:
     ) -> Transition:
         move = jnp.clip(jnp.asarray(action, jnp.int32), 0, STAY)
         over = state.trial >= self.trials  # a finished episode stands still, without pay
-        ahead = jnp.asarray(moves.neighbors(self.size))[state.cell, jnp.minimum(move, STAY - 1)]
-        cell = jnp.where(move == STAY, state.cell, ahead)
+        cell = self._moved(state.cell, move)
         goal = self.goal(level.id, state.since.astype(jnp.int32))
         found = (cell == goal) & ~over
         resting = (move == STAY) & (state.cell == self.center) & ~over
@@ -207,6 +206,10 @@ class DarkRoom:
                 "border": border,
             },
         )
+
+    def _moved(self, cell: UInt8[Array, ""], move: Int[Array, ""]) -> UInt8[Array, ""]:
+        ahead = jnp.asarray(moves.neighbors(self.size))[cell, jnp.minimum(move, STAY - 1)]
+        return jnp.where(move == STAY, cell, ahead)
 
     def _next(
         self,
@@ -272,13 +275,8 @@ class DarkRoom:
 
     def goals(self, params: Params, level: Level) -> UInt8[Array, "trials"]:
         """The goal of every trial; which blocks a prompt has does not depend on what is done."""
-
-        def trial(since: Array, number: Array) -> tuple[Array, Array]:
-            redrawn = tasks.border(False, params.block, level.id, number) & (number > 0)
-            since = jnp.where(redrawn, number, since)
-            return since, self.goal(level.id, since)
-
-        return jax.lax.scan(trial, jnp.int32(0), jnp.arange(self.trials))[1]
+        since = tasks.starts(False, params.block, level.id, self.trials)
+        return jax.vmap(self.goal, (None, 0))(level.id, since)
 
     def optimal_value(self, params: Params, level: Level) -> Float[Array, ""]:
         """What an agent earns that is told every goal: the best of goal and safe in each trial."""
@@ -296,19 +294,20 @@ class DarkRoom:
         """
         cells, H = self.size**2, self.steps
         end = self.trials * H * cells
-        goals = self.goals(params, level).astype(jnp.int32)
-        ahead = jnp.asarray(moves.neighbors(self.size), jnp.int32)
+        goals = self.goals(params, level)
 
         def entry(state: Int[Array, ""], action: Int[Array, ""]) -> tuple[Array, Array]:
             move, cell = state // cells, state % cells
             trial = move // H
             resting = (action == STAY) & (cell == self.center) & self.safe_goal
-            cell = jnp.where(action == STAY, cell, ahead[cell, jnp.minimum(action, STAY - 1)])
-            found = cell == goals[trial]
+            moved = self._moved(cell.astype(jnp.uint8), action)
+            found = moved == goals[trial]
             pay = jnp.where(found, params.goal_reward, jnp.where(resting, params.safe, 0.0))
             following = (trial + 1) * H * cells + self.center
             ended = found | resting | (move % H == H - 1)
-            after = jnp.where(ended, jnp.minimum(following, end), (move + 1) * cells + cell)
+            after = jnp.where(
+                ended, jnp.minimum(following, end), (move + 1) * cells + moved.astype(jnp.int32)
+            )
             return after, pay
 
         states, actions = jnp.arange(end), jnp.arange(STAY + 1)

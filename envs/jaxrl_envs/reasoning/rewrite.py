@@ -19,13 +19,14 @@ from jaxrl_envs.reasoning.strings import (
     OFFSETS,
     RULES,
     Derivations,
+    action_words,
     as_text,
     derivations,
     index,
     prompts_of,
     rewritten,
-    rule_table,
     successors,
+    unpacked,
 )
 from jaxrl_envs.tabular import TabularMDP
 
@@ -258,8 +259,9 @@ class Rewrite:
         )
 
     def _apply(self, state: State, action: Int[Array, ""]) -> tuple[Array, Array, Array]:
-        number, position = jnp.divmod(action, self.max_length)
-        rule = jnp.asarray(rule_table(self.system), jnp.int32)[number]
+        # Looked up as five numbers per instance they would fill the memory.
+        words = jnp.asarray(action_words(self.system, self.max_length))
+        rule, position = unpacked(words[action])
         letters, length = state.letters.astype(jnp.int32), state.length.astype(jnp.int32)
         return rewritten(letters, length, rule, position, self.max_length)
 

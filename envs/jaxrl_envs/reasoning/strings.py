@@ -6,6 +6,7 @@ ones first, is (4^n - 1) / 3 plus the packed letters.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple, TypeVar
 
@@ -65,14 +66,34 @@ def index(letters: UInt16[Array, "..."], length: UInt8[Array, "..."]) -> Int[Arr
 
 
 @cache
-def rule_table(system: str) -> np.ndarray:
-    """Packed left side, its length, packed right side, its length: ``[R, 4]``."""
+def actions(system: str, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rule ``[A, 4]`` and position ``[A]`` of every action, which is rule · longest + position.
+
+    A rule is its packed left side, the length of that, its packed right side, the length of that.
+    """
     sides = [(packed(a), len(a), packed(b), len(b)) for a, b in RULES[system]]
-    return np.array(sides, np.int32)
+    number, position = np.divmod(np.arange(len(sides) * longest, dtype=np.int32), longest)
+    return np.array(sides, np.int32)[number], position
+
+
+@cache
+def action_words(system: str, longest: int) -> np.ndarray:
+    """Rule and position of every action in one number, which a program looks up at once."""
+    rules, position = actions(system, longest)
+    return np.asarray(rules @ (1, 1 << 16, 1 << 8, 1 << 20) + (position << 24), np.int32)
+
+
+def unpacked(word: Int[Array, "..."]) -> tuple[tuple[Array, ...], Array]:
+    """Rule and position of :func:`action_words`."""
+    return (word & 255, word >> 16 & 15, word >> 8 & 255, word >> 20 & 15), word >> 24
 
 
 def rewritten(
-    letters: Integers, length: Integers, rule: Integers, position: Integers, longest: int
+    letters: Integers,
+    length: Integers,
+    rule: Iterable[Integers],
+    position: Integers,
+    longest: int,
 ) -> tuple[Integers, Integers, Integers]:
     """Whether a rule (a column of 4 numbers) applies at a position, and the string it makes.
 
@@ -92,14 +113,13 @@ def rewritten(
 def successors(system: str, longest: int) -> tuple[np.ndarray, np.ndarray]:
     """Legality and successor (the string itself where illegal) of every string and action.
 
-    Both are ``[S, R * longest]``; action ``r * longest + p`` is rule r at position p.
+    Both are ``[S, A]``.
     """
     strings = np.arange(OFFSETS[longest + 1], dtype=np.int32)[:, None]
     length = np.searchsorted(OFFSETS, strings, side="right").astype(np.int32) - 1
-    rules = rule_table(system)
-    number, position = np.divmod(np.arange(len(rules) * longest, dtype=np.int32), longest)
+    rules, position = actions(system, longest)
     legal, letters, new = rewritten(
-        strings - OFFSETS[length], length, rules[number].T[:, None, :], position[None], longest
+        strings - OFFSETS[length], length, rules.T[:, None, :], position[None], longest
     )
     ahead = OFFSETS[np.where(legal, new, 0)] + letters
     return legal, np.where(legal, ahead, strings)
