@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 CACHE_VARIABLE = "JAXRL_LAB_CACHE"
@@ -67,7 +66,7 @@ def load_arrays(file: Path, like: Any) -> Any | None:
     forms = {_name(path): (leaf.shape, leaf.dtype) for path, leaf in wanted}
     if forms != {name: (x.shape, x.dtype) for name, x in found.items()}:
         return None
-    leaves = [jnp.asarray(found[_name(path)]) for path, _ in wanted]
+    leaves = [jax.device_put(found[_name(path)]) for path, _ in wanted]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 

@@ -8,9 +8,11 @@ get them.
 import os
 from collections.abc import Iterator
 
+from jaxrl_lab.compiling import cheap_flags
+
 flags = [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=2"]
 if os.environ.get("JAXRL_LAB_TEST_OPTIMIZED", "") != "1":
-    flags += ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+    flags += cheap_flags()
 os.environ["XLA_FLAGS"] = " ".join(flags)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 

@@ -11,16 +11,19 @@ from pathlib import Path
 import click
 from jaxrl_envs.errors import BadInput, unknown_key
 
+from jaxrl_lab.compiling import cheap_flags
+
 VARIABLES = ("JAXRL_LAB_CACHE", "JAXRL_LAB_JOIN_SECONDS", "JAXRL_LAB_TEST_OPTIMIZED")
 """All variables of the laboratory's own."""
 
 
-def start_jax(distributed: bool = False, out: Path | None = None) -> None:
+def start_jax(distributed: bool = False, out: Path | None = None, tier: str = "") -> None:
     """Import jax and find its devices, those of the other processes of a run among them.
 
     Args:
         distributed: join the other processes of the run.
         out: the folder of the run, to be named should the others get lost.
+        tier: of the run; what is quick is compiled with few optimizations.
 
     Raises:
         BadInput: naming the variable that jax or the laboratory cannot use.
@@ -30,6 +33,8 @@ def start_jax(distributed: bool = False, out: Path | None = None) -> None:
     for name, value in os.environ.items():
         if name.startswith("JAXRL_LAB_") and name not in VARIABLES:
             raise unknown_key(name, value, VARIABLES)
+    if tier.startswith("quick"):
+        _compile_cheaply()
     try:
         import jax
 
@@ -41,6 +46,13 @@ def start_jax(distributed: bool = False, out: Path | None = None) -> None:
     except (ImportError, RuntimeError, ValueError, AssertionError) as error:
         raise _complaint(error) from None
     _check_cache()
+
+
+def _compile_cheaply() -> None:
+    """Add what the user has not decided."""
+    given = os.environ.get("XLA_FLAGS", "")
+    added = [flag for flag in cheap_flags() if flag.partition("=")[0] not in given]
+    os.environ["XLA_FLAGS"] = " ".join([given, *added]).strip()
 
 
 def _answer_for_a_child(out: Path | None) -> None:

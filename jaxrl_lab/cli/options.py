@@ -58,17 +58,20 @@ def places(command: F) -> F:
     return devices(block(distributed(command)))
 
 
-def known(text: str) -> str:
-    """The phenomenon or file of a command, refused before jax is imported where it is unknown.
+def known(text: str, tier: str = "default") -> str:
+    """The tier that the run of a phenomenon or file will say of itself.
 
     Raises:
-        BadInput: no such phenomenon, with the nearest one, or no readable file.
+        BadInput: before jax is imported; no such phenomenon, with the nearest one, or no readable
+            file.
     """
     if config.is_path(text):
-        config.read_yaml(Path(text))
-    elif text not in config.phenomena():
+        data = config.read_yaml(Path(text))
+        # A file without tiers is as it is, as studies.load_study has it.
+        return tier if "tiers" in data else str(data.get("tier", tier))
+    if text not in config.phenomena():
         raise config.unknown_phenomenon(text)
-    return text
+    return tier
 
 
 def settings(texts: Sequence[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from jaxrl_envs.errors import BadInput
 
 from jaxrl_lab.cli import options
 from jaxrl_lab.cli.environment import start_jax
+from jaxrl_lab.experiments.place import SUFFIX, place_of, tier_of
 
 
 @click.command()
@@ -46,8 +47,7 @@ def run(
     """
     changes = {} if seeds is None else {"seeds": seeds}
     changes |= options.settings(texts)
-    options.known(what)
-    start_jax(distributed, out)
+    start_jax(distributed, out, options.known(what, tier))
     from jaxrl_lab import phenomena
 
     study = phenomena.changed_study(what, tier, changes)
@@ -72,11 +72,11 @@ def resume(
     quiet: bool,
 ) -> None:
     """Go on with the run or sweep DIR that was interrupted or killed."""
-    start_jax(distributed, folder)
+    folder = folder.with_name(folder.name.removesuffix(SUFFIX))
+    start_jax(distributed, folder, tier_of(folder))
     from jaxrl_lab import phenomena
 
     _collect_seldom()
-    folder = folder.with_name(folder.name.removesuffix(".unfinished"))
     with resources(devices, block), _resumable(folder):
         report = phenomena.resume(folder, quiet=quiet or as_json)
     show(report, as_json)
@@ -160,7 +160,6 @@ def _resumable(folder: Path) -> Iterator[None]:
     """An interrupt waits for the chunk that runs, and says how to go on."""
     import jax
 
-    from jaxrl_lab.experiments.checkpoint import place_of
     from jaxrl_lab.experiments.progress import chunk_first
 
     try:

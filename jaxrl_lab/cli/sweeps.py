@@ -51,8 +51,7 @@ def sweep(
     values is a point. The plan is printed before the sweep runs, unless --quiet or --json.
     """
     settings, axes = options.axes(texts)
-    options.known(what)
-    start_jax(distributed, out)
+    start_jax(distributed, out, options.known(what, tier))
     from jaxrl_lab import phenomena
     from jaxrl_lab.experiments.sweep import with_grid
 

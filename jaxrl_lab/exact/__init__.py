@@ -1,4 +1,7 @@
-"""Oracles: exact values, gradients and updates of small worlds, to lay next to sampled ones."""
+"""Oracles: exact values, gradients and updates of small worlds, to lay next to sampled ones.
+
+Functions of many operations are jitted, so that one called by itself is one program to compile.
+"""
 
 from jaxrl_lab.exact.attempts import (
     distinct_modes,

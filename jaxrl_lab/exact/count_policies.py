@@ -170,13 +170,13 @@ def reference_rules(known: Beliefs, bonus: float = 1.0) -> dict[str, Float[Array
     :func:`~jaxrl_envs.bandits.rules.ucb`), ``optimal`` (Bayes-optimal) and ``uniform``.
     """
     r, shape = known.rows, np.ones(known.arms)
-    pulls, successes = jnp.asarray(known.pulls[:r]), jnp.asarray(known.successes[:r])
+    ucb = jax.jit(rules.ucb)(known.pulls[:r], known.successes[:r], bonus)
     optimal = rules.bayes_optimal(known.a * shape, known.b * shape, known.horizon).action[:r]
     thompson = known.best(slice(0, r)).astype(np.float32)
     return {
         "greedy": _evenly(np.asarray(known.chance[:r])),
-        "thompson": jnp.log(jnp.maximum(thompson, 1e-30)),
-        "ucb": _evenly(np.asarray(rules.ucb(pulls, successes, bonus))),
+        "thompson": jnp.asarray(np.log(np.maximum(thompson, 1e-30))),
+        "ucb": _evenly(np.asarray(ucb)),
         "optimal": _evenly(np.eye(known.arms)[optimal]),
         "uniform": jnp.full((r, known.arms), -np.log(known.arms), jnp.float32),
     }

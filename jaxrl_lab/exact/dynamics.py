@@ -137,6 +137,7 @@ def second_order_entropy_change_random_rewards(
 # ------------------------------------------------------------------ expected updates of a group
 
 
+@partial(jax.jit, static_argnames=("G", "ddof"))
 def difficulty_weight(p: Float[Array, "..."], G: int, ddof: int = 0) -> Float[Array, "..."]:
     """Factor w(p) in E[group-normalized gradient] = w(p) ∇p for binary rewards.
 

@@ -22,6 +22,7 @@ from jaxrl_lab.types import Batch, Context
 Table = Float[Array, "N"]
 
 
+@partial(jax.jit, static_argnames="G")
 def advantage_tables(chain: Sequence[Any], G: int) -> tuple[Table, Table]:
     """A₊(S) and A₋(S) of the mechanisms of an advantage slot, ``[G + 1]`` each.
 
@@ -47,6 +48,7 @@ def group_advantages(chain: Sequence[Any], rewards: Float[Array, "G"]) -> Float[
     return batch.advantage[0, :, 0]
 
 
+@jax.jit
 def group_weight(right: Table, wrong: Table, p: Float[Array, "..."]) -> Float[Array, "..."]:
     """w(p) in E[Δz_a] = η w(p) π_a (r_a − p): the direction is that of ∇p, whatever the advantage.
 
@@ -58,6 +60,7 @@ def group_weight(right: Table, wrong: Table, p: Float[Array, "..."]) -> Float[Ar
     return (weight @ (S * right)) / (G * p) - (weight @ ((G - S) * wrong)) / (G * (1.0 - p))
 
 
+@jax.jit
 def group_noise(right: Table, p: Float[Array, "..."]) -> Float[Array, "..."]:
     """v(p) in Var[Δz_a − Δz_b] = η² (2 π_a / G) v(p) for two right answers with π_a = π_b.
 
@@ -68,6 +71,7 @@ def group_noise(right: Table, p: Float[Array, "..."]) -> Float[Array, "..."]:
     return (weight @ (S * right**2)) / (S[-1] * p)
 
 
+@jax.jit
 def unsampled_push(
     right: Table, wrong: Table, p: Float[Array, "..."], share: Float[Array, "..."]
 ) -> Float[Array, "..."]:

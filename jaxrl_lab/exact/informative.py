@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+@jax.jit
 def informative_chance(p: Float[Array, "..."], G: Float[Array, "..."]) -> Float[Array, "..."]:
     """1 − p^G − (1−p)^G: chance that G rollouts are neither all right nor all wrong.
 

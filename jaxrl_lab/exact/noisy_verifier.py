@@ -37,6 +37,7 @@ def noisy_pass_rate(
     return false_positive + p * (1.0 - false_positive - false_negative)
 
 
+@partial(jax.jit, static_argnames=("normalized", "G"))
 def noise_factor(
     p: Float[Array, "..."],
     false_positive: Number,
@@ -62,6 +63,7 @@ def noise_factor(
     return factor * jnp.sqrt(p * (1.0 - p) / (q * (1.0 - q)))
 
 
+@partial(jax.jit, static_argnames=("G", "ddof"))
 def advantage_variance(q: Float[Array, "..."], G: int, ddof: int = 1) -> Float[Array, "..."]:
     """Var[A_i] of group-normalized rewards that are 1 with probability q: P(mixed) (G−ddof)/G.
 
@@ -86,6 +88,7 @@ def reuse_drift(
     return step**2 * (variance / G) * pairs * 2.0 * pi * (square - pi)
 
 
+@partial(jax.jit, static_argnames=("G", "epochs"))
 def random_reward_change(
     logp: Float[Array, "... K"], G: int, step: Number, epochs: int, variance: Number
 ) -> Float[Array, "... K"]:

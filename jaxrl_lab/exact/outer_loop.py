@@ -18,6 +18,8 @@ Source: the outer-loop model of arXiv 2603.06009; the closed form of the inner l
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -32,13 +34,14 @@ def plateau(
     return jnp.sum(step * noise / (2.0 * samples * (2.0 - step * curvature)))
 
 
+@partial(jax.jit, static_argnames="epochs")
 def inner_loop_plateau(
     rate: Number,
     curvature: Float[Array, "D"],
     noise: Float[Array, "D"],
     *,
-    minibatch: int,
-    minibatches: int,
+    minibatch: Number,
+    minibatches: Number,
     epochs: int,
 ) -> Float[Array, ""]:
     """Stationary E[J* − J] at the end of an inner loop of ``epochs`` passes, for α h_j < 1.
@@ -64,6 +67,7 @@ def inner_loop_plateau(
     return 0.5 * jnp.sum(jnp.where(moves, h * variance, 0.0))
 
 
+@jax.jit
 def regularized_bandit(
     reward: Float[Array, "K"], temperature: Number, sigma: Number
 ) -> tuple[Float[Array, "K"], Float[Array, "K"]]:

@@ -112,7 +112,7 @@ def _chunks(compiled: Compiled, seeds: Sequence[int]) -> Callable[[], float]:
     """A call that trains one chunk further and returns how many tokens that took."""
     numbers, keys = compiled.program.placed(seeds)
     worlds, states = compiled.start(numbers, keys)
-    first, total = jax.tree.map(jnp.copy, states.params), jnp.int32(compiled.updates)
+    first, total = devices.copied(states.params), jnp.int32(compiled.updates)
     at = 0
 
     def go_on() -> float:

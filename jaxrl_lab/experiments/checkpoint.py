@@ -10,7 +10,8 @@ Keys are not stored: the key of an update is a hash of the seed and the update's
 resumed run draws what the uninterrupted one would have drawn. Every file is written beside its
 place and moved there, points before the state that stands for them, in a thread of their own. A
 state names its study and the points it needs, so that what is damaged, missing or of another study
-is noticed; the last two states are kept, so that it costs one chunk.
+is noticed; the last two states are kept, so that it costs one chunk. Chunks shorter than half a
+second share a state.
 """
 
 from __future__ import annotations
@@ -36,13 +37,15 @@ import numpy as np
 from jaxrl_envs import BadInput
 
 from jaxrl_lab.cache import in_one_step, read_archive, write_archive
+from jaxrl_lab.experiments.place import MANIFEST, place_of
 from jaxrl_lab.types import LearnerState
 
-MANIFEST = "manifest.json"
 KEPT = 2
 """States kept of each program."""
 PATIENCE = 0.02
 """Share of the time since the last save that training waits for a write; the rest overlaps."""
+SPACING = 0.5
+"""Seconds between the saves of a program: what takes less is sooner trained again than kept."""
 SHOWN = 8
 """Lines of a difference that a refusal shows."""
 
@@ -87,11 +90,6 @@ class Checkpoints:
             if inside.name != MANIFEST:
                 shutil.rmtree(inside, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def place_of(folder: Path) -> Path:
-    """Where the unfinished part of a run directory stands."""
-    return folder.with_name(folder.name + ".unfinished")
 
 
 def create(folder: Path, config: str, versions: Mapping[str, str]) -> Checkpoints:
@@ -179,18 +177,29 @@ class ProgramCheckpoints:
     writing: futures.Future[None] | None = None
     saved: float = field(default_factory=time.perf_counter)
 
-    def save(self, done: int, states: LearnerState, points: Points) -> None:
-        """Keep the states after ``done`` updates and the points measured since the last save.
+    def save(self, done: int, states: LearnerState, points: Points, must: bool = True) -> None:
+        """Note the points of the chunk that ended after ``done`` updates, and keep the states.
+
+        Unless they ``must`` be kept, that waits for the first chunk :data:`SPACING` after the last.
+        """
+        self.wait()
+        self.ends.append(done)
+        self.unsaved[done] = {name: np.asarray(x) for name, x in points.items()}
+        if must or time.perf_counter() - self.saved >= SPACING:
+            self.keep(done, states)
+
+    def keep(self, done: int, states: LearnerState) -> None:
+        """Keep the states after ``done`` updates and all points noted, unless they are on disk.
 
         What was saved before is on disk when this returns. So is this, unless writing takes more
         than :data:`PATIENCE` of the time since then: that is all that training waits.
 
         A place that can no longer be written is reported and costs nothing but the safety.
         """
-        leaves = {str(i): np.array(x) for i, x in enumerate(jax.tree.leaves(states))}
         self.wait()
-        self.ends.append(done)
-        self.unsaved[done] = {name: np.asarray(x) for name, x in points.items()}
+        if not self.unsaved:
+            return
+        leaves = {str(i): np.array(x) for i, x in enumerate(jax.tree.leaves(states))}
         header = {"study": np.array(self.study), "ends": np.array(self.ends)}
         self.writing = _writer().submit(self._write, done, header | _pack(leaves))
         now = time.perf_counter()

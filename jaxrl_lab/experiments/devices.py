@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from math import gcd
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -161,6 +162,13 @@ def put(tree: Tree, shardings: Tree) -> Tree:
     """Arrays that every process has, on the devices of all processes."""
     held = jax.tree.map(np.asarray, tree)
     return jax.jit(lambda x: x, out_shardings=shardings)(held)
+
+
+def copied(tree: Tree) -> Tree:
+    """The same where it is, in memory of its own."""
+    if jax.process_count() > 1:
+        return jax.tree.map(jnp.copy, tree)
+    return jax.device_put(tree, may_alias=False)  # without a program to compile
 
 
 def fetch(tree: Tree) -> Tree:

@@ -8,9 +8,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxrl_envs.counter import counter_prng
 from jaxrl_envs.errors import expect
-from jaxtyping import Array
+from jaxtyping import Array, Key, UInt32
 
 from jaxrl_lab.keys import named
 
@@ -58,6 +59,10 @@ SHARED = Noise()
 
 def seed_keys(seeds: Sequence[int], arm: str = "", generator: str = "threefry") -> Array:
     """One key per seed. Arms share it, and with it all their noise, unless they are named."""
-    make = partial(jax.random.key, impl=GENERATORS[generator]())
-    keys = jax.vmap(make)(jnp.asarray(list(seeds), jnp.uint32))
+    keys = _keys(np.asarray(list(seeds), np.uint32), generator)
     return jax.vmap(lambda key: named(key, f"arm {arm}"))(keys) if arm else keys
+
+
+@partial(jax.jit, static_argnames="generator")
+def _keys(seeds: UInt32[Array, "S"], generator: str) -> Key[Array, "S"]:
+    return jax.vmap(partial(jax.random.key, impl=GENERATORS[generator]()))(seeds)

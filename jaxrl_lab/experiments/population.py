@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 from jaxrl_envs import BadInput, Environment, threefry
 from jaxtyping import Array, Int
 
+from jaxrl_lab.compiling import CHEAPLY
 from jaxrl_lab.experiments import devices
 from jaxrl_lab.experiments.checkpoint import ProgramCheckpoints
 from jaxrl_lab.experiments.noise import SHARED, Noise
@@ -119,13 +120,15 @@ def group_arms(
     for name, arm in arms.items():
         arm.check()
         nameless = replace(canonical(arm.recipe), name="")
-        numbers = (nameless, jax.tree.map(jnp.asarray, arm.env_params), arm.base)
+        numbers = jax.tree.map(np.asarray, (nameless, arm.env_params, arm.base))
         leaves, structure = jax.tree.flatten(numbers)
         shapes = tuple((x.shape, str(x.dtype)) for x in leaves)
         groups.setdefault((arm.env, arm.policy, structure, shapes), []).append((name, numbers))
     programs = []
     for (env, policy, _, _), members in groups.items():
-        stacked = jax.tree.map(lambda *xs: jnp.stack(xs), *[numbers for _, numbers in members])
+        # Stacked by NumPy: every operation on arrays of jax would be compiled for its shape.
+        stacked = jax.tree.map(lambda *xs: np.stack(xs), *[numbers for _, numbers in members])
+        stacked = jax.device_put(stacked)
         learner = PolicyGradient(env, policy)
         names = tuple(name for name, _ in members)
         programs.append(Program(learner, names, stacked, noise, mesh))
@@ -196,7 +199,8 @@ def compile_program(
         number, number,
     )  # fmt: skip
     traced = time.perf_counter()
-    ready = (start.compile(), first.compile(), chunk.compile())
+    # What runs once would be optimized for longer than it runs.
+    ready = (start.compile(CHEAPLY), first.compile(CHEAPLY), chunk.compile())
     compiled = time.perf_counter()
     return Compiled(program, *ready, updates, length, traced - begin, compiled - traced)
 
@@ -212,8 +216,8 @@ def run_program(
 
     Args:
         on_chunk: called after each chunk with the updates it did; what it raises ends the run.
-        checkpoints: where every chunk is kept, and from where a run that was cut goes on.
-        listen: told of the start and of every chunk that is kept, earlier ones included.
+        checkpoints: where chunks are kept, and from where a run that was cut goes on.
+        listen: told of the start and of every chunk, those of the run that was cut included.
 
     Returns:
         Final states with leading axes ``[arms, seeds]``, and curves ``[arms, seeds, points]``:
@@ -222,7 +226,7 @@ def run_program(
     """
     numbers, keys = compiled.program.placed(seeds)
     worlds, states = compiled.start(numbers, keys)
-    first = jax.tree.map(jnp.copy, states.params)
+    first = devices.copied(states.params)
     saved = checkpoints.load(states) if checkpoints else None
     if saved:
         states = devices.put(saved.states, jax.tree.map(lambda x: x.sharding, states))
@@ -232,15 +236,21 @@ def run_program(
         on_chunk(done)
     else:
         points, done = [devices.fetch(compiled.measure(worlds, first, states))], 0
-        _keep(checkpoints, listen, 0, states, points[-1])
-    total = jnp.int32(compiled.updates)
+        _keep(checkpoints, listen, 0, compiled.updates, states, points[-1])
+    total = np.int32(compiled.updates)
     for start in range(done, compiled.updates, compiled.length):
         states, point = compiled.chunk(
-            numbers[0], worlds, states, first, keys, jnp.int32(start), total
+            numbers[0], worlds, states, first, keys, np.int32(start), total
         )
         points.append(devices.fetch(point))  # waits for the chunk, so progress is real
-        _keep(checkpoints, listen, start + compiled.length, states, points[-1])
-        on_chunk(compiled.length)
+        end = start + compiled.length
+        _keep(checkpoints, listen, end, compiled.updates, states, points[-1])
+        try:
+            on_chunk(compiled.length)
+        except BaseException:  # the run is given up, but not this chunk
+            if checkpoints and jax.process_count() == 1:
+                checkpoints.keep(end, states)
+            raise
     if checkpoints:
         checkpoints.wait()
     return states, _curves(points)
@@ -250,14 +260,16 @@ def _keep(
     checkpoints: ProgramCheckpoints | None,
     listen: Callable[[Chunk], None] | None,
     done: int,
+    updates: int,
     states: LearnerState,
     points: Any,
 ) -> None:
     """Every process brings its share of the states, and one of them writes."""
-    if jax.process_count() > 1:
+    together = jax.process_count() > 1
+    if together:
         states = devices.fetch(states)
     if checkpoints and devices.is_writer():
-        checkpoints.save(done, states, points)
+        checkpoints.save(done, states, points, must=together or done in (0, updates))
     if listen:
         listen(Chunk(done, np.asarray(states.alive), [points]))
 

@@ -224,7 +224,7 @@ def _checked_targets(
         except BadInput as lack:
             raise BadInput("pretrain.spectrum", spec.spectrum, lack.expected) from None
     logp, wanted, reached = _targets(env, env_params, ids, spec)
-    error = np.asarray(jnp.abs(reached - wanted))
+    error = np.abs(np.asarray(reached) - np.asarray(wanted))
     worst = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
     if not error[worst] <= EXACT:
         raise BadInput(
@@ -251,11 +251,15 @@ def _write_rows(
         # A finished state may share its row with a running one, which alone must be written.
         return jnp.where(mdp.terminal, policy.rows, mdp.row)
 
-    rows = jax.jit(lambda: over_prompts(rows_of, ids, 256))()
-    table = jnp.zeros((policy.rows, policy.actions)).at[rows].set(targets, mode="drop")
-    written = jnp.where((rows < policy.rows)[..., None], table[rows] - targets, 0.0)
-    apart = bool(jnp.all(written == 0))
-    expect(apart, "pretrain.spectrum", "world", "observations that tell all states apart")
+    @jax.jit
+    def write(ids: Array, targets: Array) -> tuple[Array, Array]:
+        rows = over_prompts(rows_of, ids, 256)
+        table = jnp.zeros((policy.rows, policy.actions)).at[rows].set(targets, mode="drop")
+        written = jnp.where((rows < policy.rows)[..., None], table[rows] - targets, 0.0)
+        return table, jnp.all(written == 0)
+
+    table, apart = write(ids, targets)
+    expect(bool(apart), "pretrain.spectrum", "world", "observations that tell all states apart")
     return {"logits": table} | ({"value": jnp.zeros(policy.rows)} if policy.value else {})
 
 

@@ -36,10 +36,11 @@ AHEAD = 8
 
 
 class Running:
-    """A checked run: one thread compiles programs ahead, the caller executes them in order.
+    """A checked run: two threads compile programs ahead, the caller executes them in order.
 
-    XLA compiles outside the interpreter lock, so that half of a short run is hidden. Programs are
-    not executed side by side: on the CPU backend two at once were seen to wait forever.
+    XLA compiles outside the interpreter lock: one program is traced while another is compiled, and
+    both while a third trains. Programs are not executed side by side: on the CPU backend two at
+    once were seen to wait forever.
     """
 
     def __init__(
@@ -117,17 +118,15 @@ class Running:
         checkpoints: ProgramCheckpoints | None,
         loggers: Sequence[Logger],
     ) -> Part:
-        """One block of seeds, its end in the memory of the host where there are several."""
+        """One block of seeds, its end in the memory of the host."""
         members = compiled.program.size * len(block)
         listeners = [*loggers, *([] if progress.quiet else [progress])]
         heard = Listening(compiled.program.names, self.every, listeners) if listeners else None
         states, curves = run_program(
             compiled, block, lambda done: progress.advance(done * members), checkpoints, heard
         )
-        end = states.params, states.stopped
-        if len(self.blocks) > 1 or compiled.program.mesh is not None:
-            end = devices.fetch(end)
-        return Part(*end, curves)
+        params, stopped = devices.fetch((states.params, states.stopped))
+        return Part(params, stopped, curves)
 
     def _assemble(self, trained: Sequence[Trained]) -> Result:
         curves: dict[str, dict[str, np.ndarray]] = {}
@@ -136,7 +135,7 @@ class Running:
         for one in trained:
             for i, name in enumerate(one.names):
                 curves[name] = {k: v[i] for k, v in one.curves.items()}
-                stopped[name] = np.asarray(one.stopped[i])
+                stopped[name] = one.stopped[i]
                 params[name] = jax.tree.map(lambda x, i=i: x[i], one.params)
         ordered = {name: curves[name] for name in self.arms}
         dataset = assemble(ordered, stopped, self.seeds, self.every, self.describe)
@@ -195,8 +194,8 @@ def measured_shapes(compiled: Compiled) -> dict[str, tuple[int, ...]]:
 
 @cache
 def _compiler() -> ThreadPoolExecutor:
-    """The one thread that compiles ahead."""
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="jaxrl-lab-compile")
+    """The threads that compile ahead."""
+    return ThreadPoolExecutor(max_workers=2, thread_name_prefix="jaxrl-lab-compile")
 
 
 def run_ahead(work: Callable[[], None]) -> None:

@@ -24,6 +24,8 @@ from jaxrl_lab.types import Batch, PolicyOutput, Tree
 
 Unroll = Callable[[Tree, Batch], PolicyOutput]
 Loss = Callable[[PolicyOutput], tuple[Float[Array, ""], Any]]
+SHOWN = ("level_id", "state", "resets", "carry")
+"""The entries of a batch that a network is shown."""
 ROWS = {"cpu": 4096}
 OTHER_ROWS = 2**18
 """Rows of a piece: what a core's cache holds; on an accelerator, what its memory never misses."""
@@ -70,7 +72,7 @@ class Look:
         """Whether a network would see the same in ``batch``: the very arrays, not equal ones."""
 
         def shown(batch: Batch) -> list[Array]:
-            return jax.tree.leaves((batch.level_id, batch.state, batch.resets, batch.carry))
+            return jax.tree.leaves([getattr(batch, f) for f in SHOWN])
 
         return all(a is b for a, b in zip(shown(self.batch), shown(batch), strict=True))
 
@@ -103,10 +105,10 @@ def value_and_grad(loss: Loss, look: Look) -> tuple[tuple[Float[Array, ""], Any]
 
 def _needed(batch: Batch) -> Batch:
     """The batch without what no network reads, so that it is not cut into pieces."""
-    empty: dict[str, Any] = {"channels": {}, "info": {}}
-    unread = ("logp_behavior", "reward", "logp_old", "value", "next_value", "advantage", "target")
-    fields = {f: getattr(batch, f) for f in batch.__dataclass_fields__}
-    return Batch(**(fields | empty | dict.fromkeys(unread)))
+    fields: dict[str, Any] = dict.fromkeys(batch.__dataclass_fields__)
+    fields |= {"channels": {}, "info": {}}
+    # Of the actions only their shape is read.
+    return Batch(**fields | {f: getattr(batch, f) for f in (*SHOWN, "action")})
 
 
 def _split(tree: Tree, n: int) -> Tree:

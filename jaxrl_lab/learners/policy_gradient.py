@@ -297,11 +297,11 @@ class PolicyGradient:
             }
             return (params, opt), scalars
 
-        steps = recipe.epochs * recipe.minibatches
         if look is not None:
             seen = look if look.is_of(batch) else None  # a mechanism may have put in other rollouts
             learned, scalars = one_step((state.params, state.opt), (jnp.int32(0), None), seen)
             return *learned, scalars
+        steps = recipe.epochs * recipe.minibatches
         index = None
         if recipe.minibatches > 1:
             keys = jax.random.split(named(ctx.key, "shuffle"), recipe.epochs)

@@ -87,8 +87,13 @@ def highest(number: float | Schedule) -> float:
 
 def _ends(number: float | Schedule) -> tuple[float, ...]:
     if isinstance(number, Schedule):
-        return float(number(jnp.float32(0.0))), float(number(jnp.float32(1.0)))
+        return float(_at(number, 0.0)), float(_at(number, 1.0))
     return (float(number),)
+
+
+@jax.jit
+def _at(number: Schedule, progress: Float[Array, ""]) -> Float[Array, ""]:
+    return number(progress)
 
 
 SCHEDULES: dict[str, type[Linear] | type[Cosine] | type[Ramp]] = {

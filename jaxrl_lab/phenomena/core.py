@@ -22,6 +22,7 @@ from jaxrl_lab.experiments.population import Arm, Measure
 from jaxrl_lab.experiments.progress import Progress
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.run import run_ahead, start_arms
+from jaxrl_lab.experiments.running import Running
 from jaxrl_lab.experiments.spec import Study
 from jaxrl_lab.phenomena.box import BoxReport, run_box
 from jaxrl_lab.phenomena.studies import load_study as load_study
@@ -195,13 +196,15 @@ def run_study(
         log: loggers that are told of every chunk.
     """
     begin = time.perf_counter()
-    running = {
-        name: start_arms(arms, **study.experiments[name].sizes, **phenomenon.measuring(name))
-        for name, arms in build_study(phenomenon, study).items()
-    }
-    run_ahead(_import_for_the_end)
+    running: dict[str, Running] = {}
     opened: list[ProgramCheckpoints] = []
+    check_experiments(phenomenon, study)
     try:
+        # The programs of the first experiments compile while the others are built.
+        for name, experiment in study.experiments.items():
+            arms = experiment.build()
+            running[name] = start_arms(arms, **experiment.sizes, **phenomenon.measuring(name))
+        run_ahead(_import_for_the_end)
         saved = checkpoints() if checkpoints else None
 
         def keep(experiment: str, program: int) -> ProgramCheckpoints:
@@ -227,8 +230,8 @@ def run_study(
 
 def _import_for_the_end() -> None:
     """What analysis and figure need takes as long to import as a small run to train."""
+    import h5netcdf  # noqa: F401
     import matplotlib.figure  # noqa: F401
-    import scipy.stats  # noqa: F401
     import xarray  # noqa: F401
 
 

@@ -64,7 +64,7 @@ def luck(
     env: Environment, key: Array, t: Int[Array, ""], shape: tuple[int, ...]
 ) -> tuple[Float[Array, "..."], Tree]:
     """What chance holds for step t of a batch: the policy's uniforms and the world's noise."""
-    u = threefry.uniform(threefry.fold_in(named(key, "act"), t), shape)
+    u = threefry.once(threefry.uniform, threefry.fold_in(named(key, "act"), t), shape)
     return u, env.draw(threefry.fold_in(named(key, "env"), t), shape)
 
 

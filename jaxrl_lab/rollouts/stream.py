@@ -61,7 +61,7 @@ def collect_stream(
         level = levels(now.envs.level_id)
         obs = see(world.params, level, now.envs.state)
         memory, out = policy.step(params, now.memory, obs, now.envs.started)
-        u = threefry.uniform(threefry.fold_in(named(key, "act"), t), (n,))
+        u = threefry.once(threefry.uniform, threefry.fold_in(named(key, "act"), t), (n,))
         action = out.dist.sample(u)
         env_key = threefry.fold_in(named(key, "env"), t)
         after, transition = stream_step(env, world.params, levels, split, now.envs, action, env_key)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from experiment_cases import experiment
 
 from jaxrl_lab.cache import use_compilation_cache
@@ -17,6 +18,12 @@ from jaxrl_lab.experiments.population import Compiled, compile_program, group_ar
 from jaxrl_lab.experiments.run import no_measure
 
 UPDATES, EVERY, SEEDS = 40, 2, range(3)
+
+
+@pytest.fixture(autouse=True)
+def every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every chunk is kept, however short it is."""
+    monkeypatch.setattr(checkpoint, "SPACING", 0.0)
 
 
 def compile_small(updates: int = UPDATES) -> Compiled:
@@ -56,4 +63,5 @@ def run_and_tell(folder: Path, updates: int) -> None:
 
 
 if __name__ == "__main__":
+    checkpoint.SPACING = 0.0
     run_and_tell(Path(sys.argv[1]), int(sys.argv[2]))

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from checkpoint_cases import SEEDS, UPDATES, compile_small, program_at
+from checkpoint_cases import every_chunk as every_chunk
 from experiment_cases import light as light
 from jaxrl_envs import BadInput
 
@@ -63,6 +64,20 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(compiled, whole, tmp
     assert_same(again, whole)
     assert redone[0] == compiled.length * (chunks + 1), "what was done is not done again"
     assert sum(redone) == UPDATES
+
+
+def test_short_chunks_share_a_state(compiled, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SPACING", 1e9)
+    cut_after(compiled, tmp_path, 6)
+    states = sorted(p.name for p in tmp_path.rglob("state-*"))
+    given_up = f"state-{7 * compiled.length}.npz"
+    assert states == ["state-0.npz", given_up], "only the start, and where the run was given up"
+    assert len(list(tmp_path.rglob("points-*"))) == 8, "but nothing that was measured is lost"
+    redone = []
+    assert_same(run_program(compiled, SEEDS, redone.append, program_at(tmp_path)), whole)
+    assert redone[0] == 7 * compiled.length
+    states = sorted(p.name for p in tmp_path.rglob("state-*"))
+    assert f"state-{UPDATES}.npz" in states, "the end is always kept"
 
 
 def test_cut_many_times(compiled, whole, tmp_path):

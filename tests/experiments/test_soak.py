@@ -19,6 +19,7 @@ from typing import NamedTuple
 import checkpoint_cases
 import pytest
 from checkpoint_cases import SEEDS, compile_small, digest, program_at
+from checkpoint_cases import every_chunk as every_chunk
 from experiment_cases import light as light
 from jaxrl_envs import BadInput
 from kill_points import before_every_change
