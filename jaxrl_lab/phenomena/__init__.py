@@ -11,10 +11,10 @@ from typing import Any
 
 from jaxrl_lab import config
 from jaxrl_lab.experiments import checkpoint, store
-from jaxrl_lab.experiments.checkpoint import place_of
 from jaxrl_lab.experiments.claims import claims_hash
 from jaxrl_lab.experiments.devices import is_writer
 from jaxrl_lab.experiments.live import Logger
+from jaxrl_lab.experiments.place import place_of
 from jaxrl_lab.experiments.plan import Plan
 from jaxrl_lab.experiments.plan import plan as plan_experiments
 from jaxrl_lab.experiments.result import Result

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxrl_envs import Environment
 from jaxrl_envs.errors import expect
 from jaxtyping import Array, Bool, Float
 
-from jaxrl_lab import measures
+from jaxrl_lab import exact, measures
 from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.mechanisms.advantage import GroupNormalized
 from jaxrl_lab.mechanisms.optimizer import SGD
 from jaxrl_lab.mechanisms.schedules import Schedule
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.policies.tabular import Tabular
-from jaxrl_lab.rollouts import World, levels_at, observe
+from jaxrl_lab.rollouts import World, levels_at, make_world, observe
 from jaxrl_lab.types import LearnerState, Tree
 
 DESCRIBE = {
@@ -75,6 +77,32 @@ def is_plain_grpo(arm: Arm) -> bool:
     (sgd,) = recipe.optimizer
     plain = sgd.momentum is None and not isinstance(sgd.learning_rate, Schedule)
     return plain and recipe.minibatches == 1 and recipe.prompts in (0, whole)
+
+
+@partial(jax.jit, static_argnames=("env", "group", "updates", "ddof"))
+def expected_path(
+    env: Environment,
+    env_params: Tree,
+    logits: Float[Array, "R K"],
+    step: Float[Array, ""],
+    group: int,
+    updates: int,
+    ddof: int = 1,
+) -> tuple[Float[Array, "N"], Float[Array, "N"]]:
+    """Pass@1 and effective solutions along the expected update of GRPO from a table of logits.
+
+    Means over the train prompts, one point per update: :func:`jaxrl_lab.exact.expected_path`.
+    """
+    correct = right_arms(env, make_world(env, env_params))
+
+    def one(z: Array, right: Array) -> tuple[Array, Array]:
+        path = exact.expected_path(z, right, group, step, updates, ddof)
+        logp = jax.nn.log_softmax(path)
+        right = jnp.broadcast_to(right, logp.shape)
+        return measures.accuracy(logp, right), measures.effective_solutions(logp, right)
+
+    accuracy, solutions = jax.vmap(one)(logits[: len(correct)], correct)
+    return accuracy.mean(0), solutions.mean(0)
 
 
 def standard(

@@ -29,8 +29,16 @@ from jaxrl_lab.phenomena.ppo_stagnation import (
     optimum,
     predicted,
 )
-from jaxrl_lab.phenomena.ppo_stagnation.analysis import NEEDED, rates, square_root_arm, tuned
+from jaxrl_lab.phenomena.ppo_stagnation.analysis import (
+    LARGER,
+    NEEDED,
+    rates,
+    square_root_arm,
+    tuned,
+)
 from jaxrl_lab.phenomena.ppo_stagnation.gaps import at_end, before_middle, ratio, temperature
+from jaxrl_lab.rollouts import World
+from jaxrl_lab.scaling import co_scale, scaling_faults, transitions
 
 SEEDS, POINTS = 3, 33
 SHAPE = (SEEDS, POINTS)
@@ -42,8 +50,12 @@ def arms(experiment: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def report() -> Report:
+    return written("default")
+
+
+def written(tier: str) -> Report:
     """Curves written by hand instead of trained: what the analysis makes of them is known."""
-    study = core.load_study("ppo_stagnation").with_setting("seeds", SEEDS)
+    study = core.load_study("ppo_stagnation", tier).with_setting("seeds", SEEDS)
     runs = {}
     for name, experiment in study.experiments.items():
         built, curves = experiment.build(), {}
@@ -146,7 +158,7 @@ def test_the_bandits_optimum_and_gap_are_closed_forms() -> None:
 
 def measured(arm: Any, logits: jax.Array) -> dict[str, float]:
     """The measure of a table, with no step taken."""
-    world: Any = SimpleNamespace(params=arm.env_params)
+    world = World(arm.env_params, None, 0)
 
     @jax.jit
     def look(table: jax.Array) -> Any:
@@ -273,3 +285,32 @@ def test_frozen_and_single_seeds_make_a_figure_too(report: Report) -> None:
         n: replace(r, dataset=r.dataset.isel(seed=[0]), seeds=r.seeds[:1]) for n, r in runs.items()
     }
     render(core.conclude(PHENOMENON, report.study, one))
+
+
+# ------------------------------------------------------------------ up to 2^16 environments
+
+
+def test_the_larger_runs_differ_in_the_length_of_an_update_and_in_nothing_else() -> None:
+    study = core.load_study("ppo_stagnation", "verdict")
+    reference = arms("grid_512")["ppo 512"].recipe
+    for name, n in zip(LARGER, (2**8, 2**10, 2**12, 2**14, 2**16), strict=True):
+        experiment = study.experiments[name]
+        recipe = experiment.build()[f"ppo {n}"].recipe
+        assert transitions(recipe) * experiment.updates == 2**24
+        if n == 2**8:  # its rate is a ramp of equal ends, to share a program with a decaying one
+            recipe = replace(recipe, optimizer=reference.optimizer)
+        assert scaling_faults(recipe, reference) == ()
+        assert scaling_faults(recipe, co_scale(reference, n)) == ()
+
+
+def test_larger_runs_have_a_table_and_panels_and_no_claim(report: Report) -> None:
+    full = written("verdict")
+    panels = render(full).axes
+    assert len(panels) == len(render(report).axes) + 2
+    for name, sample in report.analysis.samples.items():
+        np.testing.assert_array_equal(full.analysis.samples[name], sample)
+    (text,) = set(full.analysis.tables) - set(report.analysis.tables)
+    row = next(line for line in text.splitlines() if line.startswith("ppo 65536"))
+    assert "13.5" in row, "0.9 of the mean level 15, in thousandths"
+    assert f"{np.log2(1 / 0.9):.3f}" in row
+    assert row.split()[0:2] == ["ppo", "65536"]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from scipy.special import expit
 
-from jaxrl_lab import exact, measures
+from jaxrl_lab import exact
 from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.statistics import at_matched
@@ -17,7 +16,6 @@ from jaxrl_lab.phenomena.advantage_symmetry import tables
 from jaxrl_lab.phenomena.advantage_symmetry.claims import ACCURACY, KL
 from jaxrl_lab.phenomena.advantage_symmetry.measure import BINS
 from jaxrl_lab.phenomena.core import Analysis, Runs, require_arms
-from jaxrl_lab.rollouts import make_world
 
 Samples = dict[str, np.ndarray]
 
@@ -137,10 +135,10 @@ def by_difficulty(run: Result, arm: str) -> Samples:
 def exact_by_difficulty(arm: Arm) -> Samples:
     """The same without sampling, on a grid of pass rates."""
     right, wrong = exact.advantage_tables(arm.recipe.advantage, arm.recipe.group)
-    p = jax.nn.sigmoid(jnp.linspace(-4.5, 3.5, 81))
+    p = expit(np.linspace(-4.5, 3.5, 81, dtype=np.float32))
     weight, noise = exact.group_weight(right, wrong, p), exact.group_noise(right, p)
-    luck = noise / weight**2
-    return {"rate": np.asarray(p), "weight": np.asarray(weight), "luck": np.asarray(luck)}
+    weight, noise = np.asarray(weight), np.asarray(noise)
+    return {"rate": p, "weight": weight, "luck": noise / weight**2}
 
 
 def expected_path(run: Result, arm: str = "grpo") -> Samples:
@@ -150,18 +148,11 @@ def expected_path(run: Result, arm: str = "grpo") -> Samples:
     uniform or pretrained.
     """
     chosen: Arm = run.arms[arm]
-    world = make_world(chosen.env, chosen.env_params)
-    correct = one_step.right_arms(chosen.env, world)
-    key = named(jax.random.key(run.seeds[0]), "init")
-    start = (chosen.policy.init(key) if chosen.base is None else chosen.base)["logits"]
+    start = chosen.base
+    if start is None:
+        start = jax.jit(chosen.policy.init)(named(jax.random.key(run.seeds[0]), "init"))
     step, group = one_step.step_per_prompt(chosen), chosen.recipe.group
-
-    def path(z: Array, right: Array) -> Array:
-        return exact.expected_path(z, right, group, step, run.updates)
-
-    logp = jax.nn.log_softmax(jax.vmap(path, out_axes=1)(start[: len(correct)], correct))
-    right = jnp.broadcast_to(correct, logp.shape)
-    return {
-        "accuracy": np.asarray(measures.prompt_mean(measures.accuracy(logp, right))),
-        "solutions": np.asarray(measures.prompt_mean(measures.effective_solutions(logp, right))),
-    }
+    accuracy, solutions = one_step.expected_path(
+        chosen.env, chosen.env_params, start["logits"], step, group, run.updates
+    )
+    return {"accuracy": np.asarray(accuracy), "solutions": np.asarray(solutions)}

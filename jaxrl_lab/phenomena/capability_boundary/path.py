@@ -21,6 +21,8 @@ from jaxrl_lab.rollouts.world import levels_at, make_world
 from jaxrl_lab.types import Tree
 
 Curves = dict[str, np.ndarray]
+Path = tuple[Callable[[Tree], Tree], Callable[[Tree], dict[str, Array]]]
+"""One expected update, and what is seen of the parameters: made where they are traced."""
 
 EDGE = 1e-6
 """Pass rates are kept this far from 0 and 1, where weights are quotients of nothing."""
@@ -47,30 +49,30 @@ def expected_curves(run: Result, arm: str) -> Curves:
     chosen = run.arms[arm]
     if not has_exact_path(chosen):
         return {}
-    env, policy = chosen.env, chosen.policy
-    world, base = make_world(env, chosen.env_params), chosen.base
-    correct = one_step.right_arms(env, world)
+    env, policy, base = chosen.env, chosen.policy, chosen.base
     splits = tuple(s for s in ("train", "test") if len(env.level_ids(s)))
-    right, wrong = exact.advantage_tables(chosen.recipe.advantage, chosen.recipe.group)
-
-    def rates(params: Tree) -> Float[Array, "B"]:
-        return measures.accuracy(one_step.log_policy(env, policy, world, params), correct)
-
-    def objective(params: Tree) -> Float[Array, ""]:
-        p = rates(params)
-        inside = jnp.clip(jax.lax.stop_gradient(p), EDGE, 1.0 - EDGE)
-        return jnp.mean(exact.group_weight(right, wrong, inside) * p)
-
-    def seen(params: Tree) -> dict[str, Array]:
-        found = capability(env, policy, world, base, params, splits)
-        return found | interference(env, policy, world, params)
-
     step = chosen.recipe.optimizer[0].learning_rate
 
-    def update(params: Tree) -> Tree:
-        return jax.tree.map(lambda x, g: x + step * g, params, jax.grad(objective)(params))
+    def path() -> Path:
+        world = make_world(env, chosen.env_params)
+        correct = one_step.right_arms(env, world)
+        right, wrong = exact.advantage_tables(chosen.recipe.advantage, chosen.recipe.group)
 
-    return _followed(update, seen, base, run)
+        def objective(params: Tree) -> Float[Array, ""]:
+            p = measures.accuracy(one_step.log_policy(env, policy, world, params), correct)
+            inside = jnp.clip(jax.lax.stop_gradient(p), EDGE, 1.0 - EDGE)
+            return jnp.mean(exact.group_weight(right, wrong, inside) * p)
+
+        def update(params: Tree) -> Tree:
+            return jax.tree.map(lambda x, g: x + step * g, params, jax.grad(objective)(params))
+
+        def seen(params: Tree) -> dict[str, Array]:
+            found = capability(env, policy, world, base, params, splits)
+            return found | interference(env, policy, world, params)
+
+        return update, seen
+
+    return _followed(path, base, run)
 
 
 def expected_stages(run: Result, arm: str) -> Curves:
@@ -82,43 +84,44 @@ def expected_stages(run: Result, arm: str) -> Curves:
     if not has_exact_path(chosen):
         return {}
     assert chosen.base is not None
-    world = make_world(chosen.env, chosen.env_params)
-    level = levels_at(chosen.env, world, jnp.zeros(1, jnp.int32))
-    reward, best = level.reward[0], level.mode[0] >= 0
-    group, start = chosen.recipe.group, chosen.base["logits"][0]
-    groups, orders = exact.compositions(len(reward), group)
-    advantage = jax.vmap(partial(exact.group_advantages, chosen.recipe.advantage))(reward[groups])
-    given = jnp.sum(jax.nn.one_hot(groups, len(reward)) * advantage[..., None], axis=1) / group
-    step = one_step.step_per_prompt(chosen)
+    group, step = chosen.recipe.group, one_step.step_per_prompt(chosen)
 
-    def update(z: Array) -> Array:
-        logp = jax.nn.log_softmax(z)
-        weight = jnp.exp(orders + jnp.sum(logp[groups], axis=-1))
-        mean = weight @ given
-        return z + step * (mean - jnp.exp(logp) * jnp.sum(mean))
+    def path() -> Path:
+        world = make_world(chosen.env, chosen.env_params)
+        level = levels_at(chosen.env, world, jnp.zeros(1, jnp.int32))
+        reward, best = level.reward[0], level.mode[0] >= 0
+        groups, orders = exact.compositions(len(reward), group)
+        advantages = jax.vmap(partial(exact.group_advantages, chosen.recipe.advantage))
+        each = jax.nn.one_hot(groups, len(reward)) * advantages(reward[groups])[..., None]
+        given = jnp.sum(each, axis=1) / group
 
-    def seen(z: Array) -> dict[str, Array]:
-        pi = jax.nn.softmax(z)
-        known = ~best & (reward > 0)
-        return {"best": jnp.sum(pi, where=best), "known": jnp.sum(pi, where=known)}
+        def update(z: Array) -> Array:
+            logp = jax.nn.log_softmax(z)
+            weight = jnp.exp(orders + jnp.sum(logp[groups], axis=-1))
+            mean = weight @ given
+            return z + step * (mean - jnp.exp(logp) * jnp.sum(mean))
 
-    return _followed(update, seen, start, run)
+        def seen(z: Array) -> dict[str, Array]:
+            pi = jax.nn.softmax(z)
+            known = ~best & (reward > 0)
+            return {"best": jnp.sum(pi, where=best), "known": jnp.sum(pi, where=known)}
+
+        return update, seen
+
+    return _followed(path, np.asarray(chosen.base["logits"])[0], run)
 
 
-def _followed(
-    update: Callable[[Tree], Tree],
-    seen: Callable[[Tree], dict[str, Array]],
-    start: Tree,
-    run: Result,
-) -> Curves:
+def _followed(path: Callable[[], Path], start: Tree, run: Result) -> Curves:
     """What is seen at every point of a run's curves, from point 0 on."""
     every = int(run.update[1] - run.update[0])
 
-    def point(at: Tree, _: None) -> tuple[Tree, dict[str, Array]]:
-        return jax.lax.fori_loop(0, every, lambda _, x: update(x), at), seen(at)
-
     @jax.jit
     def follow(start: Tree) -> dict[str, Array]:
+        update, seen = path()
+
+        def point(at: Tree, _: None) -> tuple[Tree, dict[str, Array]]:
+            return jax.lax.fori_loop(0, every, lambda _, x: update(x), at), seen(at)
+
         return jax.lax.scan(point, start, None, length=len(run.update))[1]
 
     return {name: np.asarray(x) for name, x in follow(start).items()}

@@ -8,7 +8,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxrl_envs import Environment
+from jaxtyping import Array, Float
 
 from jaxrl_lab import exact, measures
 from jaxrl_lab.experiments.population import Arm
@@ -19,6 +20,8 @@ from jaxrl_lab.phenomena import tables as shared
 from jaxrl_lab.phenomena.core import Analysis, Runs, require_arms
 from jaxrl_lab.phenomena.mode_collapse import tables
 from jaxrl_lab.phenomena.mode_collapse.claims import ACCURACY, CHOSEN, SHAPERS, WEAK
+from jaxrl_lab.rollouts import make_world
+from jaxrl_lab.types import Tree
 
 Samples = dict[str, np.ndarray]
 
@@ -139,16 +142,9 @@ def path_without_noise(run: Result, arm: str) -> Samples:
     chosen = run.arms[arm]
     if not has_exact_path(chosen):
         return {}
-    logits, correct = _start(chosen)
     group, ddof = chosen.recipe.group, chosen.recipe.advantage[0].ddof
-    step = one_step.step_per_prompt(chosen)
-
-    def one(z: Array, right: Array) -> tuple[Array, Array]:
-        path = exact.expected_path(z, right, group, step, run.updates, ddof)
-        return _seen(path, right)
-
-    accuracy, modes = jax.vmap(one)(logits, correct)
-    return {"accuracy": np.asarray(accuracy.mean(0)), "modes": np.asarray(modes.mean(0))}
+    accuracy, modes = one_step.expected_path(*_start(chosen), group, run.updates, ddof)
+    return {"accuracy": np.asarray(accuracy), "modes": np.asarray(modes)}
 
 
 def lost_to_noise(run: Result, arm: str, path: Samples) -> np.ndarray:
@@ -171,20 +167,23 @@ def noise_law(run: Result, arm: str) -> Samples:
         return {}
     recipe = chosen.recipe
     sizes = (recipe.group, run.updates, int(run.update[1]), recipe.advantage[0].ddof)
-    accuracy, deficit = _noise_law(*_start(chosen), one_step.step_per_prompt(chosen), *sizes)
+    accuracy, deficit = _noise_law(*_start(chosen), *sizes)
     return {"accuracy": np.asarray(accuracy.mean(0)), "deficit": np.asarray(deficit.mean(0))}
 
 
-@partial(jax.jit, static_argnames=("group", "updates", "every", "ddof"))
+@partial(jax.jit, static_argnames=("env", "group", "updates", "every", "ddof"))
 def _noise_law(
-    logits: Float[Array, "B K"],
-    correct: Bool[Array, "B K"],
+    env: Environment,
+    env_params: Tree,
+    logits: Float[Array, "R K"],
     step: Float[Array, ""],
     group: int,
     updates: int,
     every: int,
     ddof: int,
 ) -> tuple[Float[Array, "B N"], Float[Array, "B N"]]:
+    correct = one_step.right_arms(env, make_world(env, env_params))
+
     def deficit(z: Array, right: Array) -> Array:
         # Without the clamp at 0 of measures.solution_deficit, which has half a derivative there.
         found = measures.effective_solutions(jax.nn.log_softmax(z), right)
@@ -195,22 +194,14 @@ def _noise_law(
         path, V = path[::every], V[::every]
         bent = jax.vmap(jax.hessian(deficit), in_axes=(0, None))(path, right)
         lost = jax.vmap(deficit, in_axes=(0, None))(path, right)
-        return _seen(path, right)[0], lost + 0.5 * jnp.sum(bent * V, axis=(-2, -1))
+        logp = jax.nn.log_softmax(path)
+        accuracy = measures.accuracy(logp, jnp.broadcast_to(right, logp.shape))
+        return accuracy, lost + 0.5 * jnp.sum(bent * V, axis=(-2, -1))
 
-    return jax.vmap(one)(logits, correct)
+    return jax.vmap(one)(logits[: len(correct)], correct)
 
 
-def _start(arm: Arm) -> tuple[Float[Array, "B K"], Bool[Array, "B K"]]:
-    ids = jnp.asarray(arm.env.level_ids("train"), jnp.int32)
-    levels = jax.vmap(arm.env.make_level, in_axes=(None, 0))(arm.env_params, ids)
+def _start(arm: Arm) -> tuple[Environment, Tree, Float[Array, "R K"], float]:
+    """World, first logits and step of an arm: what its exact path begins with."""
     assert arm.base is not None
-    logits: Array = arm.base["logits"]
-    return logits[: len(ids)], levels.mode >= 0
-
-
-def _seen(
-    path: Float[Array, "N K"], correct: Bool[Array, "K"]
-) -> tuple[Float[Array, "N"], Float[Array, "N"]]:
-    logp = jax.nn.log_softmax(path)
-    right = jnp.broadcast_to(correct[None], logp.shape)
-    return measures.accuracy(logp, right), measures.effective_solutions(logp, right)
+    return arm.env, arm.env_params, arm.base["logits"], one_step.step_per_prompt(arm)

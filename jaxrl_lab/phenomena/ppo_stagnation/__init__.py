@@ -15,7 +15,7 @@ Source: arXiv 2603.06009 (stagnation, co-scaling, data-to-divergence ratio), 211
 from __future__ import annotations
 
 from jaxrl_lab.phenomena.core import Phenomenon
-from jaxrl_lab.phenomena.ppo_stagnation.analysis import analyze, predicted
+from jaxrl_lab.phenomena.ppo_stagnation.analysis import LARGER, analyze, predicted
 from jaxrl_lab.phenomena.ppo_stagnation.claims import CLAIMS
 from jaxrl_lab.phenomena.ppo_stagnation.figure import figure
 from jaxrl_lab.phenomena.ppo_stagnation.gaps import gap_curve, optimum
@@ -33,9 +33,10 @@ EXPERIMENTS = (
 PHENOMENON = Phenomenon(
     name="ppo_stagnation",
     claims=CLAIMS,
-    measures=dict.fromkeys(EXPERIMENTS, (measure, DESCRIBE)),
+    measures=dict.fromkeys((*EXPERIMENTS, *LARGER), (measure, DESCRIBE)),
     analyze=analyze,
     figure=figure,
+    optional=frozenset(LARGER),
 )
 
 __all__ = [

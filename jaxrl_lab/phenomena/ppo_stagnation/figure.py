@@ -1,8 +1,11 @@
-"""Six panels: where PPO stalls, what lifts it, and which numbers foretell it."""
+"""Six panels: where PPO stalls, what lifts it, and which numbers foretell it.
+
+Two more in the verdict tier, on the way to 2^16 environments.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,13 +64,23 @@ def figure(runs: Runs, analysis: Analysis, verdicts: Sequence[Verdict]) -> Figur
         f"order. Minibatch, rate and transitions are the same for every N. Claims: {outcomes}."
     )
     title = "PPO stalls at the noise of its outer step: environments help, smaller steps help more"
-    shape, axes = plots.panels.new_figure(2, 3, title, note)
+    larger = analysis.series["larger"]
+    if larger:
+        note += f" Right column: {len(home(runs)[larger[0]].seeds)} seeds, no claim."
+    shape, axes = plots.panels.new_figure(2, 4 if larger else 3, title, note)
     _draw_bandit(axes[0, 0], analysis)
-    _draw_curves(axes[0, 1], runs, analysis)
+    _draw_curves(axes[0, 1], runs, analysis, CURVES)
+    over = "transitions (thousands)", "gap"
+    plots.panels.finish(axes[0, 1], "Gridworld, Adam: the stall", *over)
     _draw_rates(axes[0, 2], runs, analysis)
     _draw_anchor(axes[1, 0], analysis)
     _draw_diagnostic(axes[1, 1], analysis)
     _draw_remedies(axes[1, 2], analysis)
+    if larger:
+        _draw_larger(axes[0, 3], analysis)
+        sizes = {arm: f"N = {n}" for n, arm in _by_size(analysis).items()}
+        _draw_curves(axes[1, 3], runs, analysis, sizes)
+        plots.panels.finish(axes[1, 3], "Gridworld: have they arrived?", *over)
     return shape
 
 
@@ -89,16 +102,15 @@ def _draw_bandit(ax: Axes, analysis: Analysis) -> None:
     )
 
 
-def _draw_curves(ax: Axes, runs: Runs, analysis: Analysis) -> None:
-    """The gap over transitions."""
+def _draw_curves(ax: Axes, runs: Runs, analysis: Analysis, labels: Mapping[str, str]) -> None:
+    """The gap of some arms over transitions, in thousands; the axes are left to be named."""
     where = home(runs)
-    for i, (arm, label) in enumerate(CURVES.items()):
+    for i, (arm, label) in enumerate(labels.items()):
         spent = where[arm].curve("tokens", arm)
         x = np.nanmean(np.nan_to_num(spent), axis=0) / 1000
         plots.panels.band(ax, x, np.log10(analysis.series["curves"][arm]), label, i)
     ticks = np.arange(-3, 1)
     ax.set_yticks(ticks, [f"{10.0**k:g}" for k in ticks])
-    plots.panels.finish(ax, "Gridworld, Adam: the stall", "transitions (thousands)", "gap")
 
 
 def _draw_rates(ax: Axes, runs: Runs, analysis: Analysis) -> None:
@@ -163,6 +175,29 @@ def _draw_remedies(ax: Axes, analysis: Analysis) -> None:
     _log_gap(ax)
     ax.grid(visible=False, axis="x")
     plots.panels.finish(ax, "All remedies, equal transitions", "", "gap at the end")
+
+
+def _draw_larger(ax: Axes, analysis: Analysis) -> None:
+    """Plateaus from 2^8 to 2^16 environments, beside smaller steps with 2^8."""
+    end = analysis.series["end"]
+    arms = _by_size(analysis)
+    plots.panels.dots(ax, list(arms), [end[a] for a in arms.values()], "PPO", 0)
+    small = min(arms)
+    for i, (name, label) in enumerate({"slow": "rate ÷ 5", "decay": "rate to 0"}.items()):
+        plots.panels.level(ax, end[f"{name} {small}"], f"N = {small}, {label}", i + 1)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(list(arms))
+    ax.set_yscale("log")
+    ax.set_ylim(bottom=ax.get_ylim()[0] / 6)  # room for the legend
+    _log_gap(ax)
+    title = "Gridworld: up to 65 536 environments"
+    plots.panels.finish(ax, title, "environments N", "gap at the end")
+
+
+def _by_size(analysis: Analysis) -> dict[int, str]:
+    """The arms of PPO by their number of environments."""
+    plain = [a for a in analysis.series["larger"] if a.startswith("ppo ")]
+    return {int(a.split()[1]): a for a in plain}
 
 
 def _log_axes(ax: Axes, at: Sequence[float] = ()) -> None:

@@ -79,6 +79,11 @@ def before_middle(curve: np.ndarray) -> np.ndarray:
     return _mean_until(curve, curve.shape[1] // 2 + 1)
 
 
+def late_fall(curve: np.ndarray) -> np.ndarray:
+    """Doublings by which the gap falls over the second half, per seed."""
+    return np.asarray(np.log2(before_middle(curve)) - np.log2(at_end(curve)))
+
+
 def _mean_until(curve: np.ndarray, stop: int) -> np.ndarray:
     width = max(curve.shape[1] // WINDOW, 1)
     return np.asarray(curve[:, max(stop - width, 0) : stop].mean(1))

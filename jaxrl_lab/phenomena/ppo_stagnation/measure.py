@@ -7,15 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxrl_envs import Environment, TabularMDP
+from jaxrl_envs import Environment, TabularMDP, require
 from jaxrl_envs.errors import expect
 from jaxtyping import Array, Float
 
-from jaxrl_lab.exact import discounted_occupancy, tabulate
+from jaxrl_lab.exact import discounted_occupancy
 from jaxrl_lab.exact.solve import row_kl, rows_to_states
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.policies.tabular import Tabular
-from jaxrl_lab.rollouts import World
+from jaxrl_lab.rollouts import World, levels_at
 from jaxrl_lab.types import LearnerState, Tree
 
 DESCRIBE = {
@@ -40,7 +40,7 @@ def measure(
     measure does not know the recipe.
     """
     expect(isinstance(policy, Tabular), "policy.id", type(policy).__name__, "tabular")
-    mdp = tabulate(env, world.params, jnp.asarray(env.level_ids("train"), jnp.int32))
+    mdp = _tabulated(env, world)
     shown = after.trees.get("average", after.params)
     policies = [_log_policy(tree) for tree in (before.params, after.params, shown)]
     old, new, judged = _by_state(mdp, policies)
@@ -52,6 +52,13 @@ def measure(
         "cost": _mean(visits[1] * row_kl(judged, jnp.full_like(judged, -log(judged.shape[-1])))),
         "kl_step": jnp.sum(visits[0] * row_kl(old, new)) / jnp.sum(visits[0]),
     }
+
+
+def _tabulated(env: Environment, world: World) -> TabularMDP:
+    """All train levels, taken from the world where it has them."""
+    tabular, ids = require(env, "tabular"), jnp.asarray(env.level_ids("train"), jnp.int32)
+    mdp: TabularMDP = jax.vmap(tabular, in_axes=(None, 0))(world.params, levels_at(env, world, ids))
+    return mdp
 
 
 def _by_state(mdp: TabularMDP, tables: list[Array]) -> list[Float[Array, "L S K"]]:

@@ -32,3 +32,11 @@ def tuned(best: Samples) -> str:
     names = {"ppo 512": "16 minibatches", "whole 512": "1 minibatch"}
     rows = {names[m]: [cell(1000 * gap)] for m, gap in best.items()}
     return table("512 environments, best of three learning rates, thousandths", ["gap"], rows)
+
+
+def larger(end: Samples, fall: Samples) -> str:
+    """The way to 2^16 environments, and whether a run still falls in its second half."""
+    rows = {arm: [cell(1000 * gap), cell(fall[arm])] for arm, gap in end.items()}
+    heads = ["gap", "still falls"]
+    title = "Up to 65 536 environments: gap at the end, thousandths; fall since mid-run, doublings"
+    return table(title, heads, rows)

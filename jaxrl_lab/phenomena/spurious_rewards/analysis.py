@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_lab.exact import difficulty_weight
@@ -108,7 +107,7 @@ def noise_factors(run: Result, arm: str) -> np.ndarray:
     chosen: Arm = run.arms[arm]
     weight = 1.0
     if isinstance(chosen.recipe.advantage[0], GroupNormalized):
-        p = jnp.float32(run.curve("accuracy", arm)[0, 0])
+        p = np.float32(run.curve("accuracy", arm)[0, 0])
         weight = float(difficulty_weight(p, chosen.recipe.group, ddof=1))
     taken = run.updates * chosen.recipe.epochs * step_per_prompt(chosen)
     return np.asarray(run.curve("pull", arm)[:, -1] / (taken * weight))
