@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -29,6 +28,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import timing
 
 from jaxrl_lab import phenomena
 from jaxrl_lab.cache import use_compilation_cache
@@ -72,7 +73,7 @@ def main() -> None:
         run = _child("-m", "jaxrl_lab.cli", *command)
     of_run = whole["checkpoint cpu"] / run["cpu"]
     report = {
-        "about": store.versions() | {"load": round(os.getloadavg()[0], 2)},
+        "about": timing.about(),
         "phenomenon": options.phenomenon,
         "tier": options.tier,
         "repeats": options.repeats,
@@ -126,9 +127,9 @@ def _clocked(saved: ProgramCheckpoints, method: str) -> list[float]:
     seconds: list[float] = []
     work = getattr(saved, method)
 
-    def clocked(*arguments: Any) -> None:
+    def clocked(*arguments: Any, **named: Any) -> None:
         begin = time.thread_time()
-        work(*arguments)
+        work(*arguments, **named)
         seconds.append(time.thread_time() - begin)
 
     setattr(saved, method, clocked)

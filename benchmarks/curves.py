@@ -2,7 +2,8 @@
 
 Each axis is doubled while everything else stays: parallel environments N and steps per rollout T
 of PPO with a 64x64 network on a gridworld; rollouts per prompt G, prompts, variants in one program
-and seeds of tabular GRPO on a bandit. Time is that of an update of the whole population, memory
+and seeds of tabular GRPO on a bandit; prompts of one bandit and of one chain of tokens, up to a
+million rollouts in an update. Time is that of an update of the whole population, memory
 what XLA asks for. The exponent is the slope of log cost over log size for the larger half of the
 sizes: 1 is proportional, less is a fixed share that has not yet gone under.
 
@@ -22,7 +23,6 @@ os.environ["JAXRL_LAB_CACHE"] = "off"
 import numpy as np
 import timing
 
-from jaxrl_lab.experiments import store
 from jaxrl_lab.experiments.bench import Cost, bench
 from jaxrl_lab.experiments.plan import in_bytes
 from jaxrl_lab.experiments.run import no_measure
@@ -47,11 +47,26 @@ GRPO: dict[str, Any] = {
     "seeds": 64,
     "arms": {"grpo": {}},
 }
+ONE: dict[str, Any] = GRPO | {"updates": 2, "measure_every": 2, "seeds": 1}
+CHAIN: dict[str, Any] = ONE | {
+    "environment": {
+        "id": "reasoning/modular_chain",
+        "modulus": 256,
+        "vocabulary": 3,
+        "operators": "affine",
+        "length": 8,
+        "observation": "tokens",
+    },
+    "policy": {"id": "mlp", "hidden": [32]},
+    "recipe": {"base": "grpo", "group": 32, "epochs": 1},
+}
 AXES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "N, environments of PPO": (PPO, (256, 1024, 4096, 16384, 65536)),
     "T, steps of PPO": (PPO, (16, 32, 64, 128, 256)),
     "G, rollouts per prompt of GRPO": (GRPO, (8, 16, 32, 64, 128, 256)),
     "prompts of GRPO": (GRPO, (16, 64, 256, 1024, 4096)),
+    "prompts of one bandit, 8 rollouts each": (ONE, (2048, 8192, 32768, 131072)),
+    "prompts of one chain of 8 tokens, 32 rollouts each": (CHAIN, (512, 2048, 8192, 32768)),
     "arms of a program": (GRPO, (1, 2, 4, 8, 16, 32)),
     "seeds": (GRPO, (64, 128, 256, 512, 1024, 2048)),
 }
@@ -59,8 +74,8 @@ AXES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 
 def main() -> None:
     options = timing.options(__doc__, "two sizes per axis", repeats=3).parse_args()
-    report: dict[str, Any] = {"about": store.versions() | {"load": round(os.getloadavg()[0], 2)}}
-    print(", ".join(f"{k} {v}" for k, v in report["about"].items()))
+    report: dict[str, Any] = {"about": timing.about()}
+    print(timing.heading(report["about"]))
     report["axes"] = {}
     for name, (base, sizes) in AXES.items():
         chosen = sizes[:2] if options.quick else sizes

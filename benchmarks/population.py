@@ -34,11 +34,10 @@ import jax
 import jax.numpy as jnp
 import jaxrl_envs
 import numpy as np
+import timing
 from jaxtyping import Array
-from timing import peak_memory, spread
 
 from jaxrl_lab import policies, recipes
-from jaxrl_lab.experiments import store
 from jaxrl_lab.experiments.bench import take_turns
 from jaxrl_lab.experiments.population import Arm, compile_program, group_arms, run_program
 from jaxrl_lab.experiments.run import no_measure
@@ -56,10 +55,10 @@ def main() -> None:
     options = _options()
     sizes = (512, 200, 60) if options.quick else (8192, 1000, 300)
     seeds, updates, collapse = sizes
-    report: dict[str, Any] = {"about": store.versions() | {"load": round(os.getloadavg()[0], 2)}}
+    report: dict[str, Any] = {"about": timing.about()}
     report["population"] = against_a_loop(seeds, updates, options.repeats)
     report["doubling"] = doubling(collapse, options.repeats)
-    report["peak_memory_mib"] = round(peak_memory())
+    report["peak_memory_mib"] = round(timing.peak_memory())
     if options.json:
         print(json.dumps(report, indent=2))
     else:
@@ -97,9 +96,9 @@ def against_a_loop(seeds: int, updates: int, repeats: int) -> dict[str, Any]:
     gap = abs(rewards["lab"].mean() - rewards["loop"].mean())
     return {
         "setting": f"{seeds} seeds x {updates} updates, K = {ARMS}, G = {GROUP}, one prompt",
-        "lab": spread(times["lab"])
+        "lab": timing.spread(times["lab"])
         | {"trace": compiled.trace_seconds, "compile": compiled.compile_seconds},
-        "loop": spread(times["loop"]) | loop_compile,
+        "loop": timing.spread(times["loop"]) | loop_compile,
         "ratio": statistics.median(times["lab"]) / statistics.median(times["loop"]),
         "rollouts_per_second": seeds * updates * GROUP / statistics.median(times["lab"]),
         "reward": {name: float(x.mean()) for name, x in rewards.items()},
@@ -154,7 +153,7 @@ def doubling(updates: int, repeats: int) -> dict[str, Any]:
     middle = [statistics.median(times[str(n)]) for n in many]
     return {
         "setting": f"{updates} updates of the grpo arm, measured every {one.measure_every}",
-        "seconds": {n: spread(t) for n, t in times.items()},
+        "seconds": {n: timing.spread(t) for n, t in times.items()},
         "compile": {str(n): c.trace_seconds + c.compile_seconds for n, c in compiled.items()},
         "ratio": [b / a for a, b in pairwise(middle)],
         "marginal_ms_per_seed": 1e3 * (middle[-1] - middle[0]) / (many[-1] - many[0]),
@@ -171,9 +170,9 @@ def _options() -> argparse.Namespace:
 
 def _print(report: dict[str, Any]) -> None:
     def seconds(t: dict[str, float]) -> str:
-        return f"{t['median']:8.3f} s  [{t['low']:.3f}, {t['high']:.3f}]"
+        return f"{timing.in_brackets(t, 3, width=8)} s"
 
-    print(", ".join(f"{k} {v}" for k, v in report["about"].items()))
+    print(timing.heading(report["about"]))
     one, two = report["population"], report["doubling"]
     print(f"\n{one['setting']}: median [fastest, slowest]")
     for name in ("lab", "loop"):

@@ -34,7 +34,6 @@ import timing
 from jaxtyping import Array
 
 from jaxrl_lab import policies, recipes
-from jaxrl_lab.experiments import store
 from jaxrl_lab.experiments.bench import take_turns
 from jaxrl_lab.experiments.population import Arm, Compiled, compile_program, group_arms, run_program
 from jaxrl_lab.experiments.run import no_measure
@@ -50,7 +49,7 @@ def main() -> None:
     if options.grid:
         print(json.dumps(grid(options.grid, options.updates)))
         return
-    report: dict[str, Any] = {"about": store.versions() | {"load": round(os.getloadavg()[0], 2)}}
+    report: dict[str, Any] = {"about": timing.about()}
     sizes = (256,) if options.quick else (1024, 16384)
     report["cartpole"] = {str(n): race(n, options.repeats) for n in sizes}
     report["learning"] = learning(*((2, 10) if options.quick else (8, 60)))
@@ -305,7 +304,7 @@ def _options() -> argparse.Namespace:
 
 
 def _print(report: dict[str, Any]) -> None:
-    print(", ".join(f"{k} {v}" for k, v in report["about"].items()))
+    print(timing.heading(report["about"]))
     print("\nCartPole, environment steps per second with learning: median [lowest, highest]")
     for n, one in report["cartpole"].items():
         for name, rate in one["steps_per_second"].items():

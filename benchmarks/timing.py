@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import sys
@@ -11,10 +12,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxrl_lab.experiments import store
+
 
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median, lowest and highest."""
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def in_brackets(found: dict[str, float], digits: int, unit: float = 1.0, width: int = 0) -> str:
+    """A spread as text: ``median [lowest, highest]``."""
+    middle, low, high = (unit * found[name] for name in ("median", "low", "high"))
+    return f"{middle:{width}.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def about() -> dict[str, Any]:
+    """Versions, machine, and how busy it is."""
+    return store.versions() | {"load": round(os.getloadavg()[0], 2)}
+
+
+def heading(about: dict[str, Any]) -> str:
+    """The same on one line."""
+    return ", ".join(f"{k} {v}" for k, v in about.items())
 
 
 def peak_memory() -> float:

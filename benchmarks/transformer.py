@@ -6,8 +6,10 @@ first residue and its last token. The loop is what one would write in PyTorch: t
 generation with a KV cache and without gradients, group-normalized rewards, the clipped surrogate
 with the probabilities of generation as the old ones, one backward pass. Both generate, score and
 learn, from the same observations and rewards; the rate is generated tokens per second of all of
-that. Contestants take turns, and both have to have learned: on
-easier chains, of ten residues, because one right answer in a hundred teaches slowly.
+that. Contestants take turns, and both have to have learned: on easier chains, of ten residues,
+because one right answer in a hundred teaches slowly. A third row has the products with the weights
+alone, without which no float32 update of this model can be: what would be left if attention,
+normalization and all else took no time.
 
     pip install torch                          # a CPU build will do; without it the lab runs alone
     python benchmarks/transformer.py           # minutes
@@ -25,12 +27,12 @@ from typing import Any
 os.environ["JAXRL_LAB_CACHE"] = "off"
 
 import jax
+import jax.numpy as jnp
 import jaxrl_envs
 import numpy as np
 import timing
 
 from jaxrl_lab import policies, recipes
-from jaxrl_lab.experiments import store
 from jaxrl_lab.experiments.bench import take_turns
 from jaxrl_lab.experiments.population import Arm, compile_program, group_arms, run_program
 from jaxrl_lab.experiments.run import no_measure
@@ -51,9 +53,9 @@ Tree = Any
 def main() -> None:
     options = timing.options(__doc__, "64 prompts only").parse_args()
     sizes = (64,) if options.quick else (64, 512, 4096)
-    report: dict[str, Any] = {"about": store.versions() | {"load": round(os.getloadavg()[0], 2)}}
+    report: dict[str, Any] = {"about": timing.about()}
     report["about"]["torch"] = torch.__version__ if torch else "not installed"
-    print(", ".join(f"{k} {v}" for k, v in report["about"].items()))
+    print(timing.heading(report["about"]))
     print("\ngenerated tokens per second with learning: median [lowest, highest]")
     report["sizes"] = {}
     for n in sizes:
@@ -71,6 +73,8 @@ def race(prompts: int, repeats: int, with_torch: bool) -> dict[str, Any]:
     runs: dict[str, Callable[[], Any]] = {
         "lab": lambda: run_program(compiled, range(1))[1]["return"]
     }
+    product = products(prompts)
+    runs["products"] = lambda: [product() for _ in range(updates)]
     if with_torch:
         loop = Loop(prompts)
         runs["loop"] = lambda: [loop.update() for _ in range(updates)]
@@ -86,7 +90,35 @@ def race(prompts: int, repeats: int, with_torch: bool) -> dict[str, Any]:
     if with_torch:
         pairs = zip(rates["lab"], rates["loop"], strict=True)
         found["ratio"] = statistics.median(a / b for a, b in pairs)
+        pairs = zip(rates["products"], rates["loop"], strict=True)
+        found["bound"] = statistics.median(a / b for a, b in pairs)
     return found
+
+
+def products(prompts: int) -> Callable[[], Any]:
+    """All products of one update with the weights of the blocks: to generate, and to learn."""
+    sizes = [(WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)] * LAYERS
+    key, *keys = jax.random.split(jax.random.key(0), 1 + len(sizes))
+    weights = [0.1 * jax.random.normal(k, size) for k, size in zip(keys, sizes, strict=True)]
+    x = jax.random.normal(key, (prompts * GROUP * LENGTH, WIDTH))
+
+    def forward(weights: list[Any], x: Any) -> list[tuple[Any, Any]]:
+        """Input and output of every product; inputs of other widths are made of x."""
+        read = [x if w.shape[0] == WIDTH else jnp.tile(x, (1, 4)) for w in weights]
+        return [(a, a @ w) for a, w in zip(read, weights, strict=True)]
+
+    @jax.jit
+    def update(weights: list[Any], x: Any) -> Any:
+        def token(now: Any, _: None) -> tuple[Any, None]:
+            # A maximum, because XLA knows how to do without a product whose sum is wanted.
+            most = [jnp.max(y, axis=-1, keepdims=True) for _, y in forward(weights, now)]
+            return now + sum(most), None
+
+        last, _ = jax.lax.scan(token, x[: len(x) // LENGTH], None, length=LENGTH)
+        seen = zip(forward(weights, x), weights, strict=True)
+        return last, [(y @ w.T, a.T @ y) for (a, y), w in seen]
+
+    return lambda: jax.block_until_ready(update(weights, x))
 
 
 def learning(prompts: int, updates: int, modulus: int = EASY) -> dict[str, Any]:
@@ -233,10 +265,9 @@ def _rotate(x: Any, start: int) -> Any:
 
 def _print_race(n: int, row: dict[str, Any]) -> None:
     for name, s in row["tokens_per_second"].items():
-        middle, low, high = (s[k] / 1e3 for k in ("median", "low", "high"))
-        print(f"  {n:>5} prompts  {name:4} {middle:7.1f} k/s  [{low:.1f}, {high:.1f}]")
+        print(f"  {n:>5} prompts  {name:8} {timing.in_brackets(s, 1, unit=1e-3, width=7)} k/s")
     if "ratio" in row:
-        print(f"  {n:>5} prompts  ratio {row['ratio']:.2f}")
+        print(f"  {n:>5} prompts  ratio {row['ratio']:.2f}, of the products {row['bound']:.2f}")
     made = row["compile"]
     print(f"{'':16} trace {made['trace']:.1f} s, compile {made['compile']:.1f} s", flush=True)
 
