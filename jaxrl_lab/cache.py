@@ -37,21 +37,6 @@ def use_compilation_cache() -> None:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-MOST_MAPS = 25_000
-"""Memory maps at which compiled programs are given up; Linux allows a process 65 530."""
-
-
-def forget_programs() -> None:
-    """Drop compiled programs that nobody runs, where they come near the limit of memory maps.
-
-    Every program on a CPU holds some hundred maps, and jax keeps all it ever compiled: a process
-    that compiles a few hundred of them would be ended by LLVM's "Cannot allocate memory".
-    """
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
-        jax.clear_caches()
-
-
 def load_arrays(file: Path, like: Any) -> Any | None:
     """The nested dict of arrays in a file, or None where there is none of the form of ``like``.
 

@@ -31,7 +31,7 @@ settings.register_profile(
 settings.load_profile("lab")
 
 
-from jaxrl_lab.cache import forget_programs  # noqa: E402
+from jaxrl_lab.programs import forget_programs  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -24,7 +24,6 @@ from jaxrl_lab.experiments.progress import Progress
 from jaxrl_lab.experiments.result import Description, Result
 from jaxrl_lab.experiments.retrain import moment
 from jaxrl_lab.experiments.running import Running
-from jaxrl_lab.experiments.running import run_ahead as run_ahead
 from jaxrl_lab.learners.slots import Tape
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.recipes import Recipe

@@ -1,20 +1,18 @@
-"""A run under way: programs compiled ahead by one thread, and trained one after the other."""
+"""A run under way: programs compiled ahead, and trained one after the other."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
 from typing import Any, cast
 
 import jax
 import numpy as np
 
-from jaxrl_lab.cache import forget_programs
 from jaxrl_lab.experiments import devices
 from jaxrl_lab.experiments.checkpoint import ProgramCheckpoints
 from jaxrl_lab.experiments.live import Listening, Logger
@@ -29,6 +27,7 @@ from jaxrl_lab.experiments.population import (
 )
 from jaxrl_lab.experiments.progress import Progress
 from jaxrl_lab.experiments.result import Description, Result, assemble, further_dimensions
+from jaxrl_lab.programs import forget_programs, run_ahead
 from jaxrl_lab.types import Tree
 
 AHEAD = 8
@@ -36,11 +35,10 @@ AHEAD = 8
 
 
 class Running:
-    """A checked run: two threads compile programs ahead, the caller executes them in order.
+    """A checked run: threads compile its programs ahead, the caller executes them in order.
 
-    XLA compiles outside the interpreter lock: one program is traced while another is compiled, and
-    both while a third trains. Programs are not executed side by side: on the CPU backend two at
-    once were seen to wait forever.
+    Programs are not executed side by side: on the CPU backend two at once were seen to wait
+    forever.
     """
 
     def __init__(
@@ -66,7 +64,7 @@ class Running:
     def _compile_ahead(self, programs: int) -> None:
         for program in islice(self._waiting, programs):
             arguments = (program, self.blocks[0], self.updates, self.every, self.measure)
-            self._jobs.append(_compiler().submit(compile_program, *arguments))
+            self._jobs.append(run_ahead(compile_program, *arguments))
 
     def result(
         self,
@@ -190,14 +188,3 @@ def measured_shapes(compiled: Compiled) -> dict[str, tuple[int, ...]]:
     """Shape ``[1, arms, seeds, …]`` of every measure of a program."""
     found: Mapping[str, Any] = cast(Any, compiled.measure).out_info
     return {name: x.shape for name, x in found.items()}
-
-
-@cache
-def _compiler() -> ThreadPoolExecutor:
-    """The threads that compile ahead."""
-    return ThreadPoolExecutor(max_workers=2, thread_name_prefix="jaxrl-lab-compile")
-
-
-def run_ahead(work: Callable[[], None]) -> None:
-    """Do something besides the training, after the compilations that already wait."""
-    _compiler().submit(work)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxrl_envs.errors import expect
 
-from jaxrl_lab.cache import forget_programs
 from jaxrl_lab.experiments.box import Box
 from jaxrl_lab.experiments.checkpoint import Checkpoints
 from jaxrl_lab.experiments.progress import Progress
@@ -22,6 +21,7 @@ from jaxrl_lab.experiments.robustness import percent as percent
 from jaxrl_lab.experiments.robustness import read_box as read_box
 from jaxrl_lab.experiments.run import start_arms
 from jaxrl_lab.experiments.spec import Experiment, Study
+from jaxrl_lab.programs import forget_programs
 
 if TYPE_CHECKING:
     from jaxrl_lab.phenomena.core import Phenomenon

@@ -21,7 +21,7 @@ from jaxrl_lab.experiments.own import as_data
 from jaxrl_lab.experiments.population import Arm, Measure
 from jaxrl_lab.experiments.progress import Progress
 from jaxrl_lab.experiments.result import Result
-from jaxrl_lab.experiments.run import run_ahead, start_arms
+from jaxrl_lab.experiments.run import start_arms
 from jaxrl_lab.experiments.running import Running
 from jaxrl_lab.experiments.spec import Study
 from jaxrl_lab.phenomena.box import BoxReport, run_box

@@ -16,11 +16,11 @@ import numpy as np
 from jaxrl_envs import BadInput
 
 from jaxrl_lab import plots
-from jaxrl_lab.cache import forget_programs
 from jaxrl_lab.experiments.claims import Claim, Verdict
 from jaxrl_lab.experiments.sweep import Sweep
 from jaxrl_lab.phenomena.core import Analysis, Phenomenon, Runs
 from jaxrl_lab.phenomena.unclaimed import final_table, heading, shown
+from jaxrl_lab.programs import forget_programs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -147,7 +147,7 @@ def test_a_mechanism_of_your_own_goes_where_the_others_go() -> None:
 
 def test_more_programs_than_wait_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is compiled when there is room for it and given up after its run; nothing changes."""
-    from jaxrl_lab import cache
+    from jaxrl_lab import programs
     from jaxrl_lab.experiments import running
 
     alone = arm()
@@ -164,7 +164,7 @@ def test_more_programs_than_wait_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(running.Running, "_train", watched)
     monkeypatch.setattr(running, "AHEAD", 2)
-    monkeypatch.setattr(cache, "MOST_MAPS", 0)
+    monkeypatch.setattr(programs, "MOST_MAPS", 0)
     frugal = run_arms(groups, updates=2, seeds=[1])
     assert waiting == [1, 1, 1, 0]
     assert list(frugal.arms) == list(groups)
