@@ -27,6 +27,7 @@ from jaxrl_lab.experiments.spec import Study
 from jaxrl_lab.phenomena.box import BoxReport, run_box
 from jaxrl_lab.phenomena.studies import load_study as load_study
 from jaxrl_lab.phenomena.studies import names as names
+from jaxrl_lab.programs import run_ahead
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
