@@ -12,6 +12,7 @@ from jaxrl_envs.errors import expect
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrl_lab.policies.encoder import Encoder, Heads, Network, check_size, linear
+from jaxrl_lab.policies.normalization import normalize
 from jaxrl_lab.types import PolicyOutput, Tree
 
 BASE = 10_000.0
@@ -38,17 +39,23 @@ class Cache:
     values: tuple[Float[Array, "... H C d"], ...]
 
 
-def rotate(
-    x: Float[Array, "... H T d"], position: Int[Array, "... T"]
-) -> Float[Array, "... H T d"]:
-    """Turn pair i of every vector by the angle position · BASE^(-2i/d) (arXiv:2104.09864).
+Turn = tuple[Float[Array, "... 1 T d/2"], Float[Array, "... 1 T d/2"]]
+
+
+def turns(position: Int[Array, "... T"], size: int, dtype: jnp.dtype) -> Turn:
+    """Cosine and sine of position · BASE^(-2i/d), the angle of pair i (arXiv:2104.09864)."""
+    half = size // 2
+    rate = BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = jnp.multiply.outer(position.astype(jnp.float32), rate)[..., None, :, :]
+    return jnp.cos(angle).astype(dtype), jnp.sin(angle).astype(dtype)
+
+
+def rotate(x: Float[Array, "... H T d"], turn: Turn) -> Float[Array, "... H T d"]:
+    """Every pair of every vector, halves apart, turned by its angle.
 
     Scores of rotated queries and keys depend on the difference of their positions only.
     """
-    half = x.shape[-1] // 2
-    rate = BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = jnp.multiply.outer(position.astype(jnp.float32), rate)[..., None, :, :]
-    cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
+    (cos, sin), half = turn, x.shape[-1] // 2
     a, b = x[..., :half], x[..., half:]
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
 
@@ -90,11 +97,10 @@ def attend(
     return old + new
 
 
-def _normalized(norm: nnx.LayerNorm, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-    """``norm(x)`` with its mean and variance in float32, which strict promotion would refuse."""
-    with jax.numpy_dtype_promotion("standard"):
-        normalized: Array = norm(x)
-    return normalized
+def _normalized(norm: nnx.LayerNorm, x: Float[Array, "R D"]) -> Float[Array, "R D"]:
+    assert norm.scale is not None
+    assert norm.bias is not None
+    return normalize(x, norm.scale[...], norm.bias[...])
 
 
 class _Block(nnx.Module):
@@ -113,17 +119,17 @@ class _Block(nnx.Module):
 
     def __call__(
         self,
-        x: Float[Array, "... T D"],
+        x: Float[Array, "R D"],
         old: tuple[Array, ...],
-        position: Int[Array, "... T"],
+        turn: Turn,
         visible: Bool[Array, "... T S"],
     ) -> tuple[Array, Array, Array]:
-        split = (*x.shape[:-1], self.heads, -1)
+        split = (*visible.shape[:-1], self.heads, -1)
         query, key, value = (
             jnp.swapaxes(part.reshape(split), -3, -2)
             for part in jnp.split(self.project(_normalized(self.before, x)), 3, axis=-1)
         )
-        query, key = rotate(query, position), rotate(key, position)
+        query, key = rotate(query, turn), rotate(key, turn)
         read = attend(query, (old[0], key), (old[1], value), visible)
         x = x + self.mix(jnp.swapaxes(read, -3, -2).reshape(x.shape))
         x = x + self.narrow(jax.nn.gelu(self.widen(_normalized(self.between, x))))
@@ -143,13 +149,15 @@ class _Module(nnx.Module):
     ) -> tuple[PolicyOutput, Int[Array, "... T"], list[Array], list[Array]]:
         """The output, and for the cache: positions, and each layer's keys and values."""
         position, visible = timeline(resets, cache.index, self.context)
-        x, keys, values = self.encoder(obs), [], []
+        seen, keys, values = self.encoder(obs), [], []
+        turn = turns(position, cache.keys[0].shape[-1], seen.dtype)
+        x = seen.reshape(-1, seen.shape[-1])  # rows: XLA's kernels for many axes are slower
         for layer, *old in zip(self.layers, cache.keys, cache.values, strict=True):
             run = nnx.remat(_Block.__call__) if self.remat else _Block.__call__
-            x, key, value = run(layer, x, tuple(old), position, visible)
+            x, key, value = run(layer, x, tuple(old), turn, visible)
             keys.append(key)
             values.append(value)
-        return self.heads(_normalized(self.last, x)), position, keys, values
+        return self.heads(_normalized(self.last, x).reshape(seen.shape)), position, keys, values
 
 
 def _write(

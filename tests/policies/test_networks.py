@@ -26,7 +26,7 @@ from policy_cases import (
 from jaxrl_lab.experiments.plan import peak_bytes
 from jaxrl_lab.policies import GRU, MLP, Transformer, make, options
 from jaxrl_lab.policies.encoder import Encoder, _skeleton, orthogonal, over_rows
-from jaxrl_lab.policies.transformer import rotate, timeline
+from jaxrl_lab.policies.transformer import rotate, timeline, turns
 
 
 def test_fields_are_read_like_one_hot_vectors():
@@ -143,7 +143,7 @@ def test_rotated_scores_depend_on_the_lag_only():
     query, key = jax.random.normal(jax.random.key(0), (2, 1, 1, 8))
 
     def score(i, j):
-        a, b = rotate(query, jnp.array([i])), rotate(key, jnp.array([j]))
+        a, b = (rotate(x, turns(jnp.array([at]), 8, x.dtype)) for x, at in ((query, i), (key, j)))
         return float(jnp.sum(a * b))
 
     assert score(7, 3) == pytest.approx(score(104, 100), abs=1e-4)
