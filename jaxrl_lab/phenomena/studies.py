@@ -96,15 +96,25 @@ def in_tier(data: Mapping[str, Any], tier: str) -> Study:
     expect(isinstance(settings, Mapping), f"tiers.{tier}", settings, "a mapping")
     left_out = settings.get("without", ())
     expect(isinstance(left_out, list | tuple), f"tiers.{tier}.without", left_out, "a list")
-    for missing in left_out:
-        if missing not in study.experiments:
-            raise BadInput(f"tiers.{tier}.without", missing, "an experiment", study.experiments)
-    kept = {n: e for n, e in study.experiments.items() if n not in left_out}
-    study = replace(study, experiments=kept)
+    study = _without(study, left_out, f"tiers.{tier}.without")
     for path, value in settings.items():
         if path != "without":
             study = study.with_setting(path, value)
     return replace(study, tier=tier)
+
+
+def _without(study: Study, left_out: Sequence[str], key: str) -> Study:
+    """The study without some of its ``experiment``s, or of their arms (``experiment.arm``)."""
+    of_arms = [f"{name}.{arm}" for name, e in study.experiments.items() for arm in e.arms]
+    for missing in left_out:
+        if missing not in (known := [*study.experiments, *of_arms]):
+            raise BadInput(key, missing, "an experiment, or an arm of one", known)
+    kept = {
+        name: replace(e, arms={a: x for a, x in e.arms.items() if f"{name}.{a}" not in left_out})
+        for name, e in study.experiments.items()
+        if name not in left_out
+    }
+    return replace(study, experiments=kept)
 
 
 def restrict(study: Study, experiment: str | None, arms: Sequence[str] = ()) -> Study:

@@ -201,3 +201,21 @@ def test_the_report_in_words(report: Report) -> None:
     assert "Frozen" not in text
     assert store.CONFIG == "config.yaml"
     assert "entropy_collapse" in core.names()
+
+
+def test_a_tier_leaves_out_experiments_and_arms() -> None:
+    """Others stay as they are, and what a claim needs stays."""
+    whole, quick = (core.load_study("ppo_stagnation", tier) for tier in ("default", "quick"))
+    assert set(whole.experiments) - set(quick.experiments) == {"bandit_512"}
+    left_out = {
+        (name, arm)
+        for name, one in quick.experiments.items()
+        for arm in whole.experiments[name].arms
+        if arm not in one.arms
+    }
+    assert left_out == {
+        ("bandit_4096", "once n4096"),
+        ("grid_32", "once 32"),
+        ("grid_512", "long 64"),
+    }
+    assert quick.experiments["bandit_64"].arms == whole.experiments["bandit_64"].arms

@@ -36,7 +36,7 @@ PHENOMENON = Phenomenon(
     measures=dict.fromkeys((*EXPERIMENTS, *LARGER), (measure, DESCRIBE)),
     analyze=analyze,
     figure=figure,
-    optional=frozenset(LARGER),
+    optional=frozenset((*LARGER, "bandit_512")),
 )
 
 __all__ = [
