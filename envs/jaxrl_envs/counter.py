@@ -52,6 +52,17 @@ def mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
     return x ^ (x >> 16)
 
 
+def scramble(index: UInt32[Array, "..."], bits: int) -> UInt32[Array, "..."]:
+    """A bijection of ``0 .. 2^bits - 1`` that looks random; 1 to 32 bits.
+
+    Shifted exclusive-or and odd multiplication are both invertible in any number of bits.
+    """
+    mask, half = jnp.uint32((1 << bits) - 1), (bits + 1) // 2
+    for odd in (0x7FEB352D, 0x846CA68B, 0x9E3779B1):
+        index = (index ^ (index >> half)) * jnp.uint32(odd) + jnp.uint32(0x2545F491) & mask
+    return index ^ (index >> half)
+
+
 def _hash(key: UInt32[Array, "2"], word: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
     return mix(mix(word ^ key[0]) + key[1])
 

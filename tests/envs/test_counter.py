@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jaxrl_envs as je
 import numpy as np
 import pytest
-from jaxrl_envs.counter import counter_prng, mix
+from jaxrl_envs.counter import counter_prng, mix, scramble
 from scipy import stats
 
 N = 1 << 20
@@ -111,3 +111,11 @@ def test_worlds_run_on_its_keys():
     noise = env.draw(key(5), (1000,))
     assert noise.dtype == jnp.float32
     assert abs(float(noise.mean()) - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 6, 7, 12, 15, 16])
+def test_scramble_permutes(bits: int) -> None:
+    numbers = np.arange(1 << bits, dtype=np.uint32)
+    image = np.asarray(jax.jit(lambda x: scramble(x, bits))(numbers))
+    assert np.array_equal(np.sort(image), numbers)
+    assert not np.array_equal(image, numbers)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxrl_envs.gridworlds.maze import Maze, State, scramble
+from jaxrl_envs.gridworlds.maze import Maze, State
 
 MOVES = [(-1, 0), (0, 1), (1, 0), (0, -1)]
 
@@ -95,12 +95,6 @@ def test_every_tree_comes_once(size: int, count: int) -> None:
         Maze(size=size, levels=count + 1)
     with pytest.raises(je.BadInput, match="test_levels"):
         Maze(size=size, levels=1, test_levels=count)
-
-
-@pytest.mark.parametrize("bits", [1, 2, 7, 12, 16])
-def test_scramble_is_a_bijection(bits: int) -> None:
-    image = jax.jit(jax.vmap(lambda i: scramble(i, bits)))(jnp.arange(1 << bits, dtype=jnp.uint32))
-    assert np.array_equal(np.sort(image), np.arange(1 << bits))
 
 
 def test_coins_are_fair_and_ends_are_uniform() -> None:

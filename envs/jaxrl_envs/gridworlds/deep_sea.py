@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from jaxrl_envs import threefry
 from jaxrl_envs.core import Box, Discrete, Solutions, Transition, split_ids
+from jaxrl_envs.counter import mix, scramble
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.picture import Picture
 from jaxrl_envs.tabular import TabularMDP
@@ -21,15 +22,6 @@ from jaxrl_envs.tabular import TabularMDP
 LARGEST = 255
 """Rows and columns must fit into one byte, the floor below the last row included."""
 LEFT, RIGHT = 0, 1
-
-
-def mix(x: UInt32[Array, "..."], bits: int = 32) -> UInt32[Array, "..."]:
-    """A hash that permutes the numbers below 2^bits: multiply by odd numbers, fold high on low."""
-    mask = np.uint32(2**bits - 1)
-    for odd in (np.uint32(0x7FEB352D), np.uint32(0x846CA68B), np.uint32(0x9E3779B1)):
-        x = ((x + np.uint32(1)) * odd) & mask
-        x = x ^ (x >> np.uint32((bits + 1) // 2))
-    return x
 
 
 def cell_number(row: Int[Array, "..."], column: Int[Array, "..."]) -> Int[Array, "..."]:
@@ -192,7 +184,7 @@ class DeepSea:
 
     def make_level(self, params: Params, level_id: Int[Array, ""]) -> Level:
         index = jnp.asarray(level_id, jnp.int32)
-        return Level(index, mix(index.astype(jnp.uint32), min(self.cells, 32)))
+        return Level(index, scramble(index.astype(jnp.uint32), min(self.cells, 32)))
 
     def draw_reset(self, key: Array, batch_shape: tuple[int, ...]) -> tuple[()]:
         return ()

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer, UInt8, UInt32
 
 from jaxrl_envs import threefry
 from jaxrl_envs.core import Discrete, MultiDiscrete, Solutions, Transition, split_ids
-from jaxrl_envs.counter import mix
+from jaxrl_envs.counter import mix, scramble
 from jaxrl_envs.errors import BadInput, expect
 from jaxrl_envs.gridworlds.draws import pick_two
 from jaxrl_envs.gridworlds.moves import (
@@ -32,17 +32,6 @@ from jaxrl_envs.tabular import TabularMDP
 
 COINS, LOOPS, ENDS = 0x2545F491, 0x9E3779B9, 0x6C62272E
 """Separate what the level's number is hashed to."""
-
-
-def scramble(index: UInt32[Array, ""], bits: int) -> UInt32[Array, ""]:
-    """A fixed bijection of ``0 .. 2^bits - 1`` that looks random; 1 to 32 bits.
-
-    Shifted exclusive-or and odd multiplication are both invertible in any number of bits.
-    """
-    mask, half = jnp.uint32((1 << bits) - 1), (bits + 1) // 2
-    for odd in (0x7FEB352D, 0x846CA68B, 0x9E3779B1):
-        index = (index ^ (index >> half)) * jnp.uint32(odd) + jnp.uint32(COINS) & mask
-    return index ^ (index >> half)
 
 
 @jax.tree_util.register_dataclass
