@@ -80,7 +80,7 @@ def _bench_experiment(
 ) -> Iterator[Cost]:
     seeds = experiment.sizes["seeds"]
     arms = experiment.build()
-    mesh = devices.current().mesh(len(seeds), [arm.recipe for arm in arms.values()])
+    mesh = devices.current().mesh(len(seeds), (arm.prompts for arm in arms.values()))
     every, updates = experiment.measure_every, experiment.updates
     for program in group_arms(arms, experiment.noise, mesh):
         kinds = [experiment.generator, *(g for g in generators if g != experiment.generator)]

@@ -1,9 +1,9 @@
 """Several devices, several processes: which part of a population lives where.
 
 A mesh has two axes. ``population`` splits the seeds: members never speak to each other, so each
-device runs its own and the results are the same bits as on one device. ``env`` splits the parallel
-environments of one learner with a stream: gradients are then summed across devices, in another
-order than on one, and results agree to rounding.
+device runs its own and the results are the same bits as on one device. ``env`` splits the prompts
+or parallel environments of one learner: gradients are then summed across devices, in another order
+than on one, and results agree to rounding.
 
 Several processes are JAX's own distributed runtime. Every process runs the same program on its
 share of the mesh, every process holds all results, and the first one writes them.
@@ -26,10 +26,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxrl_envs import BadInput
 from jaxrl_envs.errors import expect
 
-from jaxrl_lab.recipes import Recipe
+from jaxrl_lab.learners.pieces import ENV
 from jaxrl_lab.types import LearnerState, Tree
 
-POPULATION, ENV = "population", "env"
+POPULATION = "population"
 JOIN_VARIABLE, JOIN_SECONDS = "JAXRL_LAB_JOIN_SECONDS", 60
 """How long a process waits for the others to arrive."""
 HEARTBEAT_SECONDS = 20
@@ -59,11 +59,11 @@ class Resources:
         expect(fits, "block", size, f"a divisor of the number of seeds, {n}")
         return [tuple(seeds[i : i + size]) for i in range(0, n, size)]
 
-    def mesh(self, seeds: int, recipes: Iterable[Recipe]) -> Mesh | None:
+    def mesh(self, seeds: int, batches: Iterable[int]) -> Mesh | None:
         """The mesh for blocks of so many seeds; None on a single device."""
         if self.devices is None and jax.process_count() == 1:
             return None
-        return make_mesh(self.devices or len(jax.devices()), seeds, recipes)
+        return make_mesh(self.devices or len(jax.devices()), seeds, batches)
 
 
 DEFAULT = Resources()
@@ -90,16 +90,16 @@ def current() -> Resources:
     return _RESOURCES.get()
 
 
-def make_mesh(devices: int, seeds: int, recipes: Iterable[Recipe] = ()) -> Mesh:
-    """As many seeds apart as possible, and the environments of a stream over what is left.
+def make_mesh(devices: int, seeds: int, batches: Iterable[int] = ()) -> Mesh:
+    """As many seeds apart as possible, and the prompts or environments of each over what is left.
 
     Args:
         devices: how many of all processes' devices to use.
         seeds: of every program that will run on the mesh.
-        recipes: of all arms; only streams can be split below a seed.
+        batches: how many prompts or environments each arm has.
 
     Raises:
-        BadInput: devices that are not there, or that the seeds and environments do not fill.
+        BadInput: devices that are not there, or that seeds and batches do not fill.
     """
     found = len(jax.devices())
     more = (
@@ -115,9 +115,9 @@ def make_mesh(devices: int, seeds: int, recipes: Iterable[Recipe] = ()) -> Mesh:
     )
     population = gcd(devices, seeds)
     env = devices // population
-    for recipe in recipes if env > 1 else ():
-        fits = recipe.rollout == "stream" and recipe.prompts % env == 0
-        expect(fits, "devices", devices, f"a divisor of the number of seeds, {seeds}")
+    for b in batches:
+        wanted = f"a divisor of {seeds} seeds, or {population} times a divisor of {b} prompts"
+        expect(b % env == 0, "devices", devices, wanted)
     places = np.array(jax.devices()[:devices]).reshape(population, env)
     return Mesh(places, (POPULATION, ENV))
 

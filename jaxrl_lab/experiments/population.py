@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -60,6 +61,11 @@ class Arm:
     policy: Policy
     recipe: Recipe
     base: Tree | None = None
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts a batch has, or environments side by side."""
+        return self.recipe.spec(self.env, self.policy).prompts
 
     def check(self) -> None:
         """Refuse what cannot run, before anything is compiled."""
@@ -185,6 +191,13 @@ def compile_program(
 
     Kept apart from running, so that the next program can be compiled while this one runs.
     """
+    with jax.set_mesh(program.mesh) if program.mesh else nullcontext():
+        return _compile(program, seeds, updates, every, measure)
+
+
+def _compile(
+    program: Program, seeds: Sequence[int], updates: int, every: int, measure: Measure
+) -> Compiled:
     learner, mesh, length = program.learner, program.mesh, chunk_length(updates, every)
     begin = time.perf_counter()
     numbers, keys = program.shapes(seeds)
@@ -338,7 +351,7 @@ def _run_chunk(
     ) -> tuple[LearnerState, dict[str, Array]]:
         return learner.update(recipe, world, state, threefry.fold_in(key, t), t, total)
 
-    by_seed = jax.vmap(one, in_axes=(None, None, 0, 0, None))
+    by_seed = jax.vmap(one, in_axes=(None, None, 0, 0, None), spmd_axis_name=devices.POPULATION)
     by_arm = _over_arms(by_seed, in_axes=(0, 0, 0, _axis(keys), None))
 
     def update(before: LearnerState, t: Array) -> tuple[LearnerState, Any]:

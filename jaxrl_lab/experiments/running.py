@@ -55,8 +55,8 @@ class Running:
         self.measure, self.every, self.describe = measure, every, describe
         self.noise = noise
         self.blocks = devices.current().blocks(seeds)
-        recipes = [arm.recipe for arm in arms.values()]
-        mesh = devices.current().mesh(len(self.blocks[0]), recipes)
+        batches = (arm.prompts for arm in arms.values())
+        mesh = devices.current().mesh(len(self.blocks[0]), batches)
         self._waiting = iter(group_arms(arms, noise, mesh))
         self._jobs: deque[Future[Compiled]] = deque()
         self._compile_ahead(AHEAD)

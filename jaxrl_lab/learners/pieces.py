@@ -7,6 +7,9 @@ first, and each piece is then pulled back through the network by itself:
 
 at the price of one more forward pass, which an update of a single step needs anyway for the old
 log-probabilities. It bounds the memory of the activations by that of one piece.
+
+Where devices share a batch (an axis :data:`ENV` of the mesh around), each has its part of every
+piece.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from jaxrl_lab.policies.distributions import TableCategorical
@@ -26,17 +30,40 @@ Unroll = Callable[[Tree, Batch], PolicyOutput]
 Loss = Callable[[PolicyOutput], tuple[Float[Array, ""], Any]]
 SHOWN = ("level_id", "state", "resets", "carry")
 """The entries of a batch that a network is shown."""
+ENV = "env"
+"""Axis of a mesh: the devices that share the prompts or environments of one learner."""
 ROWS = {"cpu": 4096}
 OTHER_ROWS = 2**18
 """Rows of a piece: what a core's cache holds; on an accelerator, what its memory never misses."""
 
 
+def shares(b: int) -> int:
+    """How many devices share a batch of ``b`` prompts: 1 where they do not divide it."""
+    devices = jax.sharding.get_abstract_mesh().shape.get(ENV, 1)
+    return devices if b % devices == 0 else 1
+
+
+def spread(tree: Tree, b: int) -> Tree:
+    """The leaves ``[b, ...]`` of a tree, on the devices that share them."""
+    if shares(b) == 1:
+        return tree
+
+    def place(x: Array) -> Array:
+        if x.shape[:1] != (b,):  # a table that all prompts read
+            return x
+        return jax.lax.with_sharding_constraint(x, PartitionSpec(ENV))
+
+    return jax.tree.map(place, tree)
+
+
 def count(unroll: Unroll, params: Tree, batch: Batch) -> int:
     """How many pieces of equal size: 1 where the batch is small or the policy a table.
 
-    Pieces hold whole groups; their number is the smallest divisor of B that makes them small.
+    Pieces hold whole groups; their number is the smallest divisor of B that makes them small, or
+    of the part of B that a device has.
     """
     b, g, t = batch.action.shape
+    b //= shares(b)  # every device has its own
     limit = ROWS.get(jax.default_backend(), OTHER_ROWS)
     if b * g * t < 2 * limit:
         return 1
@@ -49,9 +76,7 @@ def forward(unroll: Unroll, params: Tree, batch: Batch, n: int) -> PolicyOutput:
     """``unroll(params, batch)``, one piece after the other."""
     if n == 1:
         return unroll(params, batch)
-    out = jax.lax.map(lambda piece: unroll(params, piece), _split(_needed(batch), n))
-    joined: PolicyOutput = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
-    return joined
+    return _joined(jax.lax.map(lambda piece: unroll(params, piece), _split(_needed(batch), n)))
 
 
 @dataclass(frozen=True)
@@ -113,4 +138,20 @@ def _needed(batch: Batch) -> Batch:
 
 def _split(tree: Tree, n: int) -> Tree:
     """Leaves ``[B, ...]`` as ``[n, B / n, ...]``."""
-    return jax.tree.map(lambda x: x.reshape(n, x.shape[0] // n, *x.shape[1:]), tree)
+
+    def split(x: Array) -> Array:
+        parts = x.reshape(shares(len(x)), n, -1, *x.shape[1:])
+        return jnp.swapaxes(parts, 0, 1).reshape(n, -1, *x.shape[1:])
+
+    return jax.tree.map(split, tree)
+
+
+def _joined(tree: Tree) -> Tree:
+    """Leaves ``[n, B / n, ...]`` as ``[B, ...]``: what :func:`_split` took apart."""
+
+    def join(x: Array) -> Array:
+        n, size = x.shape[:2]
+        parts = x.reshape(n, shares(n * size), -1, *x.shape[2:])
+        return jnp.swapaxes(parts, 0, 1).reshape(-1, *x.shape[2:])
+
+    return jax.tree.map(join, tree)

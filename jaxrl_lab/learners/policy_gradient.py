@@ -169,6 +169,7 @@ class PolicyGradient:
             round_ctx = replace(ctx, key=threefry.fold_in(ctx.key, round_))
             plan = self._default_plan(recipe, named(round_ctx.key, "prompts"))
             plan = slots.chain(recipe, "task", plan, state, round_ctx, tape)
+            plan = pieces.spread(plan, len(plan.level_ids))
             key = named(round_ctx.key, "rollout")
             batch = collect_episodes(env, policy, world, params, plan, key, bootstrap=bootstrap)
             return self._branch(recipe, world, state, batch, round_ctx, key)
@@ -272,6 +273,7 @@ class PolicyGradient:
             if index is not None:
                 part = batch.take(index)
                 passes = {name: out.take(index) for name, out in ctx.passes.items()}
+                part, passes = pieces.spread((part, passes), len(index))
             step_ctx = replace(ctx, key=threefry.fold_in(named(ctx.key, "loss"), i))
 
             def negative(out: PolicyOutput) -> tuple[Float[Array, ""], Float[Array, ""]]:

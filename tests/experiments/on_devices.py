@@ -14,6 +14,7 @@ from jaxrl_lab import policies, recipes
 from jaxrl_lab.experiments import devices
 from jaxrl_lab.experiments.population import Arm, compile_program, group_arms, run_program
 from jaxrl_lab.experiments.run import no_measure
+from jaxrl_lab.learners import pieces
 
 UPDATES, EVERY = 4, 2
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
@@ -35,27 +36,40 @@ def stream() -> dict[str, Arm]:
     return {"ppo": Arm(env, env.default_params, policy, recipe)}
 
 
-def trained(arms: dict[str, Arm], seeds: int, many: int) -> tuple[Any, Any, list[str], str]:
-    mesh = devices.make_mesh(many, seeds, [arm.recipe for arm in arms.values()])
+def grouped() -> dict[str, Arm]:
+    env = jaxrl_envs.make("reasoning/modular_chain", prompts=16, length=4, modulus=5)
+    policy = policies.make("transformer", env, layers=1, width=64, heads=2, context=4)
+    recipe = recipes.recipe("grpo", group=4, epochs=2, optimizer=[{"sgd": {"learning_rate": 0.5}}])
+    return {"grpo": Arm(env, env.default_params, policy, recipe)}
+
+
+def in_pieces() -> dict[str, Any]:
+    """Two pieces of eight environments, of which each device has one."""
+    pieces.ROWS["cpu"] = 8
+    return compare(stream(), 1, 8)
+
+
+def trained(arms: dict[str, Arm], seeds: int, many: int) -> tuple[Any, Any, Any, str]:
+    mesh = devices.make_mesh(many, seeds, [arm.prompts for arm in arms.values()])
     (program,) = group_arms(arms, mesh=mesh)
     compiled = compile_program(program, range(seeds), UPDATES, EVERY, no_measure)
-    text = compiled.chunk.as_text()
     states, curves = run_program(compiled, range(seeds))
     leaf = jax.tree.leaves(states.params)[0]
     place = f"{len(leaf.sharding.device_set)} devices"
-    return jax.device_get(states), curves, [c for c in COLLECTIVES if f" {c}" in text], place
+    return jax.device_get(states), curves, compiled.chunk, place
 
 
 def compare(arms: dict[str, Arm], seeds: int, many: int) -> dict[str, Any]:
-    one, one_curves, _, _ = trained(arms, seeds, 1)
-    split, split_curves, collectives, place = trained(arms, seeds, many)
+    one, one_curves, whole, _ = trained(arms, seeds, 1)
+    split, split_curves, shared, place = trained(arms, seeds, many)
     leaves = list(zip(jax.tree.leaves(one), jax.tree.leaves(split), strict=True))
     curves = [(one_curves[k], split_curves[k]) for k in one_curves]
     pairs = [(np.asarray(x, float), np.asarray(y, float)) for x, y in leaves + curves]
     return {
         "same": all(np.array_equal(x, y, equal_nan=True) for x, y in pairs),
         "apart": max(float(np.nanmax(np.abs(x - y), initial=0.0)) for x, y in pairs),
-        "collectives": collectives,
+        "collectives": [c for c in COLLECTIVES if f" {c}" in shared.as_text()],
+        "work": shared.cost_analysis()["flops"] / whole.cost_analysis()["flops"],
         "place": place,
     }
 
@@ -66,5 +80,7 @@ if __name__ == "__main__":
         "half": lambda: compare(tabular(), 4, 4),
         "env": lambda: compare(stream(), 1, 8),
         "both": lambda: compare(stream(), 2, 8),
+        "prompts": lambda: compare(grouped(), 1, 8),
+        "pieces": in_pieces,
     }
     json.dump({name: cases[name]() for name in sys.argv[1:]}, sys.stdout)

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import pytest
-from experiment_cases import experiment
 from jaxrl_envs import BadInput
 
 from jaxrl_lab.experiments import devices
@@ -38,13 +37,23 @@ def test_seeds_on_devices_of_their_own_keep_every_bit(case: str, place: str) -> 
     assert found["place"] == place
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", ["env", "both"])
-def test_environments_on_several_devices_agree_to_rounding(case: str) -> None:
+@pytest.mark.parametrize(
+    ("case", "most"),
+    [
+        ("prompts", 0.16),
+        pytest.param("env", 0.16, marks=pytest.mark.slow),
+        pytest.param("both", 0.16, marks=pytest.mark.slow),
+        # A piece counts once, and each device has as many rows of it as a device alone.
+        pytest.param("pieces", 0.6, marks=pytest.mark.slow),
+    ],
+)
+def test_a_learner_on_several_devices_agrees_to_rounding(case: str, most: float) -> None:
+    """And every device does its share of the work, an eighth."""
     found = compared(case)[case]
     assert found["apart"] < 1e-5
-    # Gradients are summed across devices; no batch is gathered on any of them.
-    assert found["collectives"] == ["all-reduce"]
+    assert found["place"] == "8 devices"
+    assert "all-reduce" in found["collectives"]
+    assert found["work"] < most
 
 
 def test_more_devices_than_there_are_is_refused() -> None:
@@ -54,10 +63,10 @@ def test_more_devices_than_there_are_is_refused() -> None:
 
 
 def test_devices_that_the_seeds_do_not_fill_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    (arm,) = experiment(actions=5).build().values()
     monkeypatch.setattr(jax, "devices", lambda: [object()] * 4)
-    with pytest.raises(BadInput, match="a divisor of the number of seeds, 6"):
-        devices.make_mesh(4, 6, [arm.recipe])
+    assert devices.make_mesh(4, 6, [4, 10]).shape == {"population": 2, "env": 2}
+    with pytest.raises(BadInput, match="a divisor of 6 seeds, or 2 times a divisor of 5 prompts"):
+        devices.make_mesh(4, 6, [4, 5])
 
 
 def test_a_process_number_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
