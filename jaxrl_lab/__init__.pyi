@@ -11,9 +11,9 @@ from .experiments import statistics as statistics
 from .experiments.devices import resources as resources
 from .experiments.live import Console as Console
 from .experiments.live import JsonLines as JsonLines
+from .experiments.members import traces as traces
 from .experiments.merge import merge as merge
 from .experiments.population import Arm as Arm
-from .experiments.population import traces as traces
 from .experiments.pretrain import pretrain as pretrain
 from .experiments.result import Result as Result
 from .experiments.run import blame as blame

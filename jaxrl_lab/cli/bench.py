@@ -43,7 +43,7 @@ def bench(
     from jaxrl_lab import phenomena
     from jaxrl_lab.experiments import bench as benchmark
     from jaxrl_lab.experiments import store
-    from jaxrl_lab.experiments.population import traces
+    from jaxrl_lab.experiments.members import traces
 
     phenomenon, study = phenomena.prepare(phenomena.changed_study(what, tier, changes))
     measures = {name: phenomenon.measures[name][0] for name in study.experiments}

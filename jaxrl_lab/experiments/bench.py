@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_lab.experiments import devices
+from jaxrl_lab.experiments.members import Measure
 from jaxrl_lab.experiments.noise import GENERATORS
 from jaxrl_lab.experiments.plan import in_bytes, in_columns
-from jaxrl_lab.experiments.population import Compiled, Measure, compile_program, group_arms
+from jaxrl_lab.experiments.population import Compiled, compile_program, group_arms
 from jaxrl_lab.experiments.spec import Experiment
 
 

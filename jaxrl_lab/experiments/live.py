@@ -16,7 +16,8 @@ import numpy as np
 from jaxrl_envs import BadInput
 from tqdm import tqdm
 
-from jaxrl_lab.experiments.population import SUMMED, Chunk
+from jaxrl_lab.experiments.members import SUMMED
+from jaxrl_lab.experiments.population import Chunk
 
 Row = dict[str, Any]
 

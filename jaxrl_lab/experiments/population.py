@@ -12,39 +12,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxrl_envs import BadInput, Environment, threefry
-from jaxtyping import Array, Int
+from jaxrl_envs import BadInput, Environment
+from jaxtyping import Array
 
 from jaxrl_lab.compiling import CHEAPLY
-from jaxrl_lab.experiments import devices
+from jaxrl_lab.experiments import devices, members
 from jaxrl_lab.experiments.checkpoint import ProgramCheckpoints
+from jaxrl_lab.experiments.members import SUMMED, Measure
 from jaxrl_lab.experiments.noise import SHARED, Noise
 from jaxrl_lab.learners.policy_gradient import PolicyGradient
 from jaxrl_lab.mechanisms.core import canonical
 from jaxrl_lab.policies.core import Policy
 from jaxrl_lab.recipes import Recipe
-from jaxrl_lab.rollouts import World
 from jaxrl_lab.types import LearnerState, Tree
-
-Measure = Callable[[Environment, Policy, World, Tree, LearnerState, LearnerState], dict[str, Any]]
-"""``(env, policy, world, first_params, before, after) -> scalars`` of one member, one update."""
-
-SUMMED = ("tokens",)
-"""Update scalars that add up over updates; the others are averaged between measurements."""
-
-_traces = 0
-
-
-def traces() -> int:
-    """How often an update program was traced in this process; a sweep over numbers adds one."""
-    return _traces
 
 
 @dataclass(frozen=True)
@@ -120,7 +107,8 @@ def group_arms(
 
     Args:
         noise: where it comes from, and whether arms of one seed share it.
-        mesh: devices that share the seeds (:func:`~jaxrl_lab.experiments.devices.make_mesh`).
+        mesh: devices that share seeds and prompts
+            (:func:`~jaxrl_lab.experiments.devices.make_mesh`).
     """
     groups: dict[Any, list[tuple[str, tuple[Recipe, Tree, Tree]]]] = {}
     for name, arm in arms.items():
@@ -131,12 +119,12 @@ def group_arms(
         shapes = tuple((x.shape, str(x.dtype)) for x in leaves)
         groups.setdefault((arm.env, arm.policy, structure, shapes), []).append((name, numbers))
     programs = []
-    for (env, policy, _, _), members in groups.items():
+    for (env, policy, _, _), alike in groups.items():
         # Stacked by NumPy: every operation on arrays of jax would be compiled for its shape.
-        stacked = jax.tree.map(lambda *xs: np.stack(xs), *[numbers for _, numbers in members])
+        stacked = jax.tree.map(lambda *xs: np.stack(xs), *[numbers for _, numbers in alike])
         stacked = jax.device_put(stacked)
         learner = PolicyGradient(env, policy)
-        names = tuple(name for name, _ in members)
+        names = tuple(name for name, _ in alike)
         programs.append(Program(learner, names, stacked, noise, mesh))
     return programs
 
@@ -201,13 +189,13 @@ def _compile(
     learner, mesh, length = program.learner, program.mesh, chunk_length(updates, every)
     begin = time.perf_counter()
     numbers, keys = program.shapes(seeds)
-    start = _start.lower(learner, mesh, numbers, keys)
+    start = members.start.lower(learner, mesh, numbers, keys)
     worlds, states = start.out_info
     worlds = devices.shapes(worlds, mesh and devices.everywhere(mesh, worlds))
     states = devices.shapes(states, mesh and devices.of_states(mesh, states))
-    first = _measure_start.lower(learner, measure, worlds, states.params, states)
+    first = members.measure_start.lower(learner, measure, worlds, states.params, states)
     number = jax.ShapeDtypeStruct((), jnp.int32)
-    chunk = _run_chunk.lower(
+    chunk = members.run_chunk.lower(
         learner, measure, length, every, mesh, numbers[0], worlds, states, states.params, keys,
         number, number,
     )  # fmt: skip
@@ -285,121 +273,6 @@ def _keep(
         checkpoints.save(done, states, points, must=together or done in (0, updates))
     if listen:
         listen(Chunk(done, np.asarray(states.alive), [points]))
-
-
-def _axis(keys: Array) -> int | None:
-    """Where keys have an axis of arms: first, or nowhere."""
-    return 0 if keys.ndim == 2 else None
-
-
-@partial(jax.jit, static_argnames=("learner", "mesh"))
-def _start(
-    learner: PolicyGradient, mesh: Mesh | None, numbers: tuple[Recipe, Tree, Tree], keys: Array
-) -> tuple[World, LearnerState]:
-    recipes, env_params, base = numbers
-    worlds = jax.vmap(learner.world)(env_params)
-
-    def by_seed(recipe: Recipe, world: World, start: Tree, keys: Array) -> LearnerState:
-        return jax.vmap(lambda key: learner.init(recipe, world, key, start))(keys)
-
-    by_arm = _over_arms(by_seed, in_axes=(0, 0, 0, _axis(keys)))
-    if mesh is not None:
-        worlds = jax.lax.with_sharding_constraint(worlds, devices.everywhere(mesh, worlds))
-    return worlds, devices.split(mesh, by_arm(recipes, worlds, base, keys))
-
-
-@partial(jax.jit, static_argnames=("learner", "measure"))
-def _measure_start(
-    learner: PolicyGradient, measure: Measure, worlds: World, first: Tree, states: LearnerState
-) -> dict[str, Array]:
-    measured = _measure_all(learner, measure)(worlds, first, states, states)
-    return jax.tree.map(lambda x: x[None], measured)
-
-
-@lru_cache(maxsize=64)
-def _measure_all(learner: PolicyGradient, measure: Measure) -> Callable[..., dict[str, Array]]:
-    """The measure of all members; jitted and kept, so that it is traced once, not thrice."""
-    one = partial(measure, learner.env, learner.policy)
-    return jax.jit(_over_arms(jax.vmap(one, in_axes=(None, 0, 0, 0))))
-
-
-@partial(
-    jax.jit,
-    static_argnames=("learner", "measure", "chunk", "every", "mesh"),
-    donate_argnames=("states",),
-)
-def _run_chunk(
-    learner: PolicyGradient,
-    measure: Measure,
-    chunk: int,
-    every: int,
-    mesh: Mesh | None,
-    recipes: Recipe,
-    worlds: World,
-    states: LearnerState,
-    first: Tree,
-    keys: Array,
-    start: Int[Array, ""],
-    total: Int[Array, ""],
-) -> tuple[LearnerState, dict[str, Array]]:
-    global _traces
-    _traces += 1
-    measure_all = _measure_all(learner, measure)
-
-    def one(
-        recipe: Recipe, world: World, state: LearnerState, key: Array, t: Array
-    ) -> tuple[LearnerState, dict[str, Array]]:
-        return learner.update(recipe, world, state, threefry.fold_in(key, t), t, total)
-
-    by_seed = jax.vmap(one, in_axes=(None, None, 0, 0, None), spmd_axis_name=devices.POPULATION)
-    by_arm = _over_arms(by_seed, in_axes=(0, 0, 0, _axis(keys), None))
-
-    def update(before: LearnerState, t: Array) -> tuple[LearnerState, Any]:
-        after, fit = by_arm(recipes, worlds, before, keys, t)
-        empty = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, x.dtype),
-            jax.eval_shape(measure_all, worlds, first, before, after),
-        )
-        # t is not batched, so the branch stays a branch: measures cost only when they are due.
-        measured = jax.lax.cond(
-            (t + 1) % every == 0,
-            lambda: measure_all(worlds, first, before, after),
-            lambda: empty,
-        )
-        return after, (fit, measured)
-
-    steps = start + jnp.arange(chunk, dtype=jnp.int32)
-    states, (fits, measured) = jax.lax.scan(update, states, steps)
-    reduced = {k: _reduce(k, x, every) for k, x in fits.items()}
-    point = reduced | jax.tree.map(lambda x: x[every - 1 :: every], measured)
-    return devices.split(mesh, states), point
-
-
-def _over_arms(
-    by_seed: Callable[..., Any], in_axes: tuple[int | None, ...] | int = 0
-) -> Callable[..., Any]:
-    """vmap over arms. One arm alone is taken out of its axis and put back instead.
-
-    A leading axis of length one makes reductions up to 15 times slower in XLA of jax 0.10 on a CPU.
-    """
-
-    def over_arms(*args: Any) -> Any:
-        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
-        stacked = [x for x, axis in zip(args, axes, strict=True) if axis is not None]
-        if jax.tree.leaves(stacked)[0].shape[0] > 1:
-            return jax.vmap(by_seed, in_axes)(*args)
-        alone = [
-            x if axis is None else jax.tree.map(lambda leaf: leaf[0], x)
-            for x, axis in zip(args, axes, strict=True)
-        ]
-        return jax.tree.map(lambda leaf: leaf[None], by_seed(*alone))
-
-    return over_arms
-
-
-def _reduce(name: str, x: Array, every: int) -> Array:
-    windows = x.reshape(x.shape[0] // every, every, *x.shape[1:])
-    return windows.sum(1) if name in SUMMED else windows.mean(1)
 
 
 def _curves(points: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

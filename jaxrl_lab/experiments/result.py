@@ -13,9 +13,10 @@ from jaxrl_envs import BadInput
 from jaxrl_envs.errors import expect
 from jaxtyping import Array
 
+from jaxrl_lab.experiments.members import Measure
 from jaxrl_lab.experiments.noise import SHARED, Noise
 from jaxrl_lab.experiments.policy_view import PolicyView
-from jaxrl_lab.experiments.population import Arm, Measure
+from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.experiments.retrain import moment
 from jaxrl_lab.experiments.statistics import Difference, difference
 from jaxrl_lab.types import Tree

@@ -18,8 +18,9 @@ from jaxrl_lab.cache import cache_folder as cache_folder
 from jaxrl_lab.cache import use_compilation_cache
 from jaxrl_lab.experiments import spec
 from jaxrl_lab.experiments.live import Logger
+from jaxrl_lab.experiments.members import Measure
 from jaxrl_lab.experiments.noise import Noise
-from jaxrl_lab.experiments.population import Arm, Measure
+from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.experiments.progress import Progress
 from jaxrl_lab.experiments.result import Description, Result
 from jaxrl_lab.experiments.retrain import moment

@@ -16,11 +16,11 @@ import numpy as np
 from jaxrl_lab.experiments import devices
 from jaxrl_lab.experiments.checkpoint import ProgramCheckpoints
 from jaxrl_lab.experiments.live import Listening, Logger
+from jaxrl_lab.experiments.members import Measure
 from jaxrl_lab.experiments.noise import Noise
 from jaxrl_lab.experiments.population import (
     Arm,
     Compiled,
-    Measure,
     compile_program,
     group_arms,
     run_program,

@@ -17,8 +17,9 @@ from jaxrl_lab.experiments import store
 from jaxrl_lab.experiments.checkpoint import Checkpoints, ProgramCheckpoints
 from jaxrl_lab.experiments.claims import Claim, Verdict, claims_hash, decide
 from jaxrl_lab.experiments.live import Logger
+from jaxrl_lab.experiments.members import Measure
 from jaxrl_lab.experiments.own import as_data
-from jaxrl_lab.experiments.population import Arm, Measure
+from jaxrl_lab.experiments.population import Arm
 from jaxrl_lab.experiments.progress import Progress
 from jaxrl_lab.experiments.result import Result
 from jaxrl_lab.experiments.run import start_arms

@@ -13,7 +13,7 @@ from jaxrl_envs import BadInput
 from jaxrl_lab.experiments import store
 from jaxrl_lab.experiments.box import Box, parse_box
 from jaxrl_lab.experiments.claims import Claim
-from jaxrl_lab.experiments.population import traces
+from jaxrl_lab.experiments.members import traces
 from jaxrl_lab.experiments.spec import Study, parse_experiment
 from jaxrl_lab.phenomena import one_step
 from jaxrl_lab.phenomena.box import BoxReport, read_box, run_box
