@@ -116,7 +116,7 @@ def make_mesh(devices: int, seeds: int, batches: Iterable[int] = ()) -> Mesh:
     population = gcd(devices, seeds)
     env = devices // population
     for b in batches if env > 1 else ():
-        wanted = f"a divisor of {seeds} seeds, or {population} times a divisor of {b} prompts"
+        wanted = f"a divisor of the {seeds} seeds times one of the {b} prompts of an arm"
         expect(b % env == 0, "devices", devices, wanted)
     places = np.array(jax.devices()[:devices]).reshape(population, env)
     return Mesh(places, (POPULATION, ENV))

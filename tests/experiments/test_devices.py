@@ -65,7 +65,7 @@ def test_more_devices_than_there_are_is_refused() -> None:
 def test_devices_that_the_seeds_do_not_fill_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "devices", lambda: [object()] * 4)
     assert devices.make_mesh(4, 6, [4, 10]).shape == {"population": 2, "env": 2}
-    with pytest.raises(BadInput, match="a divisor of 6 seeds, or 2 times a divisor of 5 prompts"):
+    with pytest.raises(BadInput, match="a divisor of the 6 seeds times one of the 5 prompts"):
         devices.make_mesh(4, 6, [4, 5])
 
 
