@@ -69,6 +69,12 @@ LONG = "x" * 300
 CUT = "'" + "x" * 49 + "..." + "x" * 26 + "'"
 
 ARGUMENTS = [
+    Case(
+        ["run", "entropy_collapse", "--distributed"],
+        "out",
+        "None",
+        "a folder that all processes of --distributed see",
+    ),
     Case(["rum"], "command", "'rum'", "a command", "run"),
     Case(
         ["run", "entropy_colapse"],

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import click
-from jaxrl_envs.errors import BadInput, unknown_key
+from jaxrl_envs.errors import BadInput, expect, unknown_key
 
 from jaxrl_lab.compiling import cheap_flags
 
@@ -26,9 +26,11 @@ def start_jax(distributed: bool = False, out: Path | None = None, tier: str = ""
         tier: of the run; what is quick is compiled with few optimizations.
 
     Raises:
-        BadInput: naming the variable that jax or the laboratory cannot use.
+        BadInput: naming the variable that jax or the laboratory cannot use, or a run of several
+            processes without a folder, of which each would choose another.
     """
     if distributed:
+        expect(out is not None, "out", out, "a folder that all processes of --distributed see")
         _answer_for_a_child(out)
     for name, value in os.environ.items():
         if name.startswith("JAXRL_LAB_") and name not in VARIABLES:

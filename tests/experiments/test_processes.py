@@ -126,10 +126,10 @@ def test_a_process_that_never_comes_is_waited_for_in_bounded_time(tmp_path: Path
         "JAX_PROCESS_ID": "0",
         "JAXRL_LAB_JOIN_SECONDS": "3",
     }
-    command = [*COMMAND, "run", "mine.yaml", "--distributed"]
+    command = [*COMMAND, "run", "mine.yaml", "--distributed", "--out", "run"]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1
     assert "another process of the run is gone or never came" in done.stderr.splitlines()[-1]
-    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "run").exists()
