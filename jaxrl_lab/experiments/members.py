@@ -46,22 +46,24 @@ def _axis(keys: Array) -> int | None:
 def start(
     learner: PolicyGradient, mesh: Mesh | None, numbers: tuple[Recipe, Tree, Tree], keys: Array
 ) -> tuple[World, LearnerState]:
-    recipes, env_params, base = numbers
+    """The world of every arm, and the state of every member before its first update."""
+    recipes, env_params, bases = numbers
     worlds = jax.vmap(learner.world)(env_params)
 
-    def by_seed(recipe: Recipe, world: World, start: Tree, keys: Array) -> LearnerState:
-        return jax.vmap(lambda key: learner.init(recipe, world, key, start))(keys)
+    def by_seed(recipe: Recipe, world: World, base: Tree, keys: Array) -> LearnerState:
+        return jax.vmap(lambda key: learner.init(recipe, world, key, base))(keys)
 
     by_arm = _over_arms(by_seed, in_axes=(0, 0, 0, _axis(keys)))
     if mesh is not None:
         worlds = jax.lax.with_sharding_constraint(worlds, devices.everywhere(mesh, worlds))
-    return worlds, devices.split(mesh, by_arm(recipes, worlds, base, keys))
+    return worlds, devices.split(mesh, by_arm(recipes, worlds, bases, keys))
 
 
 @partial(jax.jit, static_argnames=("learner", "measure"))
 def measure_start(
     learner: PolicyGradient, measure: Measure, worlds: World, first: Tree, states: LearnerState
 ) -> dict[str, Array]:
+    """The measures of first states ``[1, arms, seeds, …]``: the point before any update."""
     measured = _measure_all(learner, measure)(worlds, first, states, states)
     return jax.tree.map(lambda x: x[None], measured)
 
@@ -89,9 +91,15 @@ def run_chunk(
     states: LearnerState,
     first: Tree,
     keys: Array,
-    start: Int[Array, ""],
+    begin: Int[Array, ""],
     total: Int[Array, ""],
 ) -> tuple[LearnerState, dict[str, Array]]:
+    """``chunk`` updates of every member from update ``begin`` on, of ``total`` in the run.
+
+    Returns:
+        States after them, and points ``[chunk / every, arms, seeds, …]``: measures and the scalars
+        of the updates since the point before.
+    """
     global _traces
     _traces += 1
     measure_all = _measure_all(learner, measure)
@@ -118,7 +126,7 @@ def run_chunk(
         )
         return after, (fit, measured)
 
-    steps = start + jnp.arange(chunk, dtype=jnp.int32)
+    steps = begin + jnp.arange(chunk, dtype=jnp.int32)
     states, (fits, measured) = jax.lax.scan(update, states, steps)
     reduced = {k: _reduce(k, x, every) for k, x in fits.items()}
     point = reduced | jax.tree.map(lambda x: x[every - 1 :: every], measured)

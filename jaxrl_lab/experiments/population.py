@@ -1,9 +1,8 @@
 """Populations: arms that share a program are stacked and trained together with their seeds.
 
 Two arms share a program when nothing but their numbers differs: same world structure, same
-policy, same mechanisms. Their numbers are stacked along a leading axis and the update is vmapped
-over arms and seeds, inside one scan over updates, inside one jit. Python runs between chunks
-only, where progress is shown.
+policy, same mechanisms. Their numbers are stacked along a leading axis for what is compiled in
+:mod:`~jaxrl_lab.experiments.members`. Python runs between chunks only, where progress is shown.
 """
 
 from __future__ import annotations
